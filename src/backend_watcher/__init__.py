@@ -1,0 +1,1 @@
+"""Backend Watcher keeps caches, replicas, figures and services in step with PostgreSQL."""

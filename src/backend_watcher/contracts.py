@@ -1,0 +1,215 @@
+"""
+The whole architecture on one screen: what each room promises the others.
+
+A change walks Source → Journal → Sink. Two things walk back: the journal's `durable_lsn`, from which capture
+tells PostgreSQL what it may forget, and not asking for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from backend_watcher.events.change import Change
+from backend_watcher.events.chunk import Block, Chunk
+from backend_watcher.events.position import Position
+
+Transform: TypeAlias = Callable[[Change], Change | None]
+"""Rename, mask, filter; return None to drop. Never does I/O, never waits."""
+
+
+class Receipt(StrEnum):
+    """What a sink promises about a batch it took."""
+
+    DURABLE = "durable"
+    """This batch and every earlier ACCEPTED one survive a crash of the watcher."""
+    ACCEPTED = "accepted"
+    """The sink owns the batch, but we must be ready to send it again until a DURABLE follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which stream a journal was written from; compared with the server before every start."""
+
+    system_identifier: str
+    timeline: int
+    slot: str
+    publication: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """Where a journal stands. Sizes in bytes, times in seconds since 1970."""
+
+    first: Position | None
+    last: Position | None
+    durable_lsn: int
+    blocks: int
+    size_bytes: int
+    oldest_time: float | None
+    full: bool
+
+
+class Source(Protocol):
+    """Where changes come from: reads, appends to the journal, confirms what the journal made durable."""
+
+    async def run(self) -> None:
+        """Read until cancelled or until going on would not be safe; raises a WatcherError then."""
+        ...
+
+
+class Journal(Protocol):
+    """
+    The durable, ordered log of everything captured, with a cursor per subscription.
+
+    One writer, many readers, in any thread and event loop. A chunk can be read only once it is durable, so
+    no sink ever holds what the journal could lose.
+    """
+
+    async def open(self) -> None:
+        """Take the journal for this process; raises JournalLocked if another has it."""
+        ...
+
+    async def close(self) -> None:
+        """Make everything durable, then let go. May be called twice."""
+        ...
+
+    async def append(self, chunk: Chunk) -> None:
+        """
+        Take a chunk; return when it is queued, waiting for room if the queue or the quota is full.
+
+        Changes at or before the journal's last position are already here and must not be appended again;
+        raises OutOfOrder. Raises JournalBroken once a write has failed: nothing after it is accepted.
+        """
+        ...
+
+    async def advance(self, lsn: int) -> None:
+        """Note, durably and in order with the chunks, that the source held nothing for us before `lsn`."""
+        ...
+
+    @property
+    def durable_lsn(self) -> int:
+        """Everything the source committed before this LSN is stored here. Never goes back."""
+        ...
+
+    @property
+    def last_position(self) -> Position:
+        """The position of the newest durable change, START if there is none."""
+        ...
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback`, from any thread, after each durable group; it must not wait. Returns what ends it."""
+        ...
+
+    async def read(self, after: Position, limit_bytes: int) -> Sequence[Block]:
+        """Return blocks with the changes after a position, in order, about `limit_bytes` of them; [] if none."""
+        ...
+
+    async def cursors(self) -> Mapping[str, Position]:
+        """Return the cursor of each subscription that has one."""
+        ...
+
+    def save_cursor(self, subscription: str, position: Position) -> None:
+        """Note a cursor; written with the next group, or within a fraction of a second. Never moved back."""
+        ...
+
+    def forget_cursor(self, subscription: str) -> None:
+        """Forget a subscription on purpose: its cursor no longer holds back retention."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything noted so far is durable."""
+        ...
+
+    async def identity(self) -> Identity | None:
+        """Return what `save_identity` stored, None for a new journal."""
+        ...
+
+    async def save_identity(self, identity: Identity, durable_lsn: int) -> None:
+        """Bind a new journal to a stream that begins at `durable_lsn`. Durable when it returns."""
+        ...
+
+    async def get_note(self, name: str) -> str | None:
+        """Return a small named text kept with the journal."""
+        ...
+
+    async def set_note(self, name: str, text: str | None) -> None:
+        """Keep, or with None forget, a small named text. Durable when it returns."""
+        ...
+
+    async def state(self) -> JournalState:
+        """Say where the journal stands."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """
+    Where changes go. May see a change twice, and must end in the same state.
+
+    `write` may be called for several batches at once, but never for two that hold changes of one key: of one
+    key it sees the changes in commit order.
+    """
+
+    async def open(self) -> None:
+        """Connect. Raises SinkUnavailable if that cannot be done now."""
+        ...
+
+    async def write(self, batch: Sequence[Change]) -> Receipt:
+        """
+        Take a batch, in order. Never empty.
+
+        Raises PartlyWritten where only the first changes were taken, another SinkError where none were, or
+        where that is not known.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Make every accepted batch durable."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. May be called twice, and without open."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Say what this is, for people: at least `kind`; never a secret."""
+        ...
+
+
+class Observer(Protocol):
+    """Told what happened, never asked. Must not raise and must not wait; called from any thread."""
+
+    def captured(self, changes: int, size_bytes: int, lsn: int) -> None:
+        """Changes went to the journal."""
+        ...
+
+    def source_state(self, state: str, detail: str) -> None:
+        """The connection to the source is now `connecting`, `streaming`, `waiting` or `stopped`."""
+        ...
+
+    def delivered(self, subscription: str, changes: int, seconds: float, commit_micros: int) -> None:
+        """A sink took a batch in `seconds`; its newest change was committed at `commit_micros` (source clock)."""
+        ...
+
+    def failed(self, subscription: str, error: BaseException, attempt: int, retry_seconds: float | None) -> None:
+        """A delivery failed; it is tried again after `retry_seconds`, or not by itself if None."""
+        ...
+
+    def settled(self, subscription: str, position: Position) -> None:
+        """The subscription's cursor moved."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it. Monotonic seconds."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...

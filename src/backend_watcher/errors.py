@@ -1,0 +1,266 @@
+"""
+Every error the watcher raises, each with its remedy and its retry kind.
+
+    WatcherError
+    ├── ConfigError                 stop      a setting is wrong; says which, and what would be right
+    ├── PreflightFailed             stop      the source is not ready; each fault with the statement that mends it
+    ├── SourceError
+    │   ├── SourceUnavailable       later     PostgreSQL does not answer
+    │   ├── SourceRefused           stop      PostgreSQL answers, and says no
+    │   └── ProtocolError           stop      bytes we do not understand
+    ├── SafetyStop
+    │   ├── SlotLost                stop      the slot is gone, or its WAL is
+    │   ├── SlotMoved               stop      somebody else moved or recreated the slot
+    │   ├── WrongCluster            stop      another cluster, or another history of it
+    │   ├── PublicationLost         stop      the publication, or a table in it, is gone
+    │   ├── JournalLost             stop      the journal is missing, or older than the slot
+    │   └── BecameSynchronous       stop      the application's commits would wait for us
+    ├── JournalError
+    │   ├── JournalFull             later     the quota is reached; nothing is dropped
+    │   ├── JournalLocked           stop      another instance has it open
+    │   └── JournalBroken           stop      a block does not match its checksum, or a write failed
+    ├── SinkError
+    │   ├── SinkUnavailable         later     the other side does not answer
+    │   ├── SinkTimeout             later     we do not know whether it was written
+    │   ├── SinkRejected            park      the other side understood, and said no
+    │   └── PartlyWritten           later     the first changes of the batch are written, the rest is not
+    ├── HandlerError                later     a user's function raised
+    ├── EmbeddedError               stop      an embedded server does not start
+    └── Bug
+        ├── OutOfOrder              stop      a position came twice, or backwards
+        ├── SettledTwice            stop      one delivery was settled twice
+        └── UnknownRelation         stop      a row came before its Relation message
+
+Errors carry plain values: strings and numbers, never rows and never secrets.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RetryKind(StrEnum):
+    """What delivery does about an error; `delivery/retry.py` is the only reader."""
+
+    LATER = "later"
+    PARK = "park"
+    PERSON = "person"
+    STOP = "stop"
+
+
+class ExitCode:
+    """What `watcher` returns to its shell."""
+
+    CLEAN = 0
+    CONFIGURATION = 2
+    SOURCE_REFUSED = 3
+    DATA_SAFETY = 4
+    TEMPORARY = 75
+
+
+class WatcherError(Exception):
+    """Something the watcher cannot go on with by itself."""
+
+    remedy = "See the message."
+    retry = RetryKind.STOP
+    exit_code = ExitCode.TEMPORARY
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if remedy is not None:
+            self.remedy = remedy
+
+
+class ConfigError(WatcherError):
+    """One or more settings are wrong. Nothing was touched."""
+
+    remedy = "Correct the settings named above."
+    exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, faults: list[str], *, remedy: str | None = None) -> None:
+        super().__init__("\n".join(faults), remedy=remedy)
+        self.faults = faults
+
+
+class PreflightFailed(WatcherError):
+    """PostgreSQL is reachable, but not ready to be watched."""
+
+    remedy = "Run the statements named above, then `watcher check`."
+    exit_code = ExitCode.SOURCE_REFUSED
+
+    def __init__(self, faults: list[str], *, remedy: str | None = None) -> None:
+        super().__init__("\n".join(faults), remedy=remedy)
+        self.faults = faults
+
+
+class SourceError(WatcherError):
+    """PostgreSQL and the watcher do not understand each other."""
+
+    remedy = "See the PostgreSQL log."
+    exit_code = ExitCode.SOURCE_REFUSED
+
+
+class SourceUnavailable(SourceError):
+    """PostgreSQL does not answer."""
+
+    remedy = "Check that the server runs and that the DSN names it; the watcher tries again by itself."
+    retry = RetryKind.LATER
+    exit_code = ExitCode.TEMPORARY
+
+
+class SourceRefused(SourceError):
+    """PostgreSQL answers, and says no."""
+
+    remedy = "Run `watcher check`: it names each missing setting and privilege."
+
+
+class ProtocolError(SourceError):
+    """The bytes do not follow the logical replication protocol."""
+
+    remedy = "Nothing of this transaction was delivered. Keep the position named above and report it."
+    exit_code = ExitCode.DATA_SAFETY
+
+    def __init__(self, what: str, *, offset: int = 0, message_type: str = "?") -> None:
+        super().__init__(f"{what} (message type {message_type!r}, offset {offset})")
+        self.what = what
+        self.offset = offset
+        self.message_type = message_type
+
+
+class SafetyStop(WatcherError):
+    """Going on could lose changes without anybody noticing."""
+
+    remedy = "Nothing was delivered after this was noticed."
+    exit_code = ExitCode.DATA_SAFETY
+
+
+class SlotLost(SafetyStop):
+    """The replication slot is gone, or PostgreSQL removed the WAL it needs."""
+
+    remedy = "Changes are missing. Start a new journal and load the tables again."
+
+
+class SlotMoved(SafetyStop):
+    """The slot stands after the end of the journal: changes between the two are missing."""
+
+    remedy = "Somebody recreated or advanced the slot. Start a new journal and load the tables again."
+
+
+class WrongCluster(SafetyStop):
+    """This is not the cluster, or not the history of it, that the journal was written from."""
+
+    remedy = "Point the DSN at the right server, or start a new journal for this one."
+
+
+class PublicationLost(SafetyStop):
+    """The publication, or a watched table in it, is gone: rows would vanish in silence."""
+
+    remedy = "Create the publication again, then load the tables again."
+
+
+class JournalLost(SafetyStop):
+    """The slot was used before, and the journal does not know of it."""
+
+    remedy = "Put the journal back, or accept the loss with `watcher run --adopt-slot`."
+
+
+class BecameSynchronous(SafetyStop):
+    """PostgreSQL chose the watcher as a synchronous standby: the application's commits would wait for it."""
+
+    remedy = "Name the real standbys in synchronous_standby_names instead of '*'."
+
+
+class JournalError(WatcherError):
+    """The journal cannot do what it promised."""
+
+    remedy = "Look at the disk that holds the journal."
+
+
+class JournalFull(JournalError):
+    """The quota is reached. Nothing is dropped; capture waits."""
+
+    remedy = "Raise journal.quota_bytes, or mend the subscription that is behind (`watcher status`)."
+    retry = RetryKind.LATER
+
+
+class JournalLocked(JournalError):
+    """Another running instance has this journal open."""
+
+    remedy = "Stop the other instance, or give this one a journal of its own."
+
+
+class JournalBroken(JournalError):
+    """What is stored is not what was written, or could not be written."""
+
+    remedy = "Check the disk; then start with a new journal, or put back a copy of this one."
+    exit_code = ExitCode.DATA_SAFETY
+
+
+class SinkError(WatcherError):
+    """A sink could not take a batch."""
+
+    remedy = "Look at the sink."
+    retry = RetryKind.LATER
+
+
+class SinkUnavailable(SinkError):
+    """The other side does not answer."""
+
+    remedy = "Start it, or correct its address; delivery goes on by itself."
+
+
+class SinkTimeout(SinkError):
+    """No answer in time: we do not know whether it was written."""
+
+    remedy = "Raise timeout_seconds, or make the sink faster; the batch is delivered again."
+
+
+class SinkRejected(SinkError):
+    """The other side understood the change, and said no."""
+
+    remedy = "Mend the change or the sink."
+    retry = RetryKind.PARK
+
+
+class PartlyWritten(SinkError):
+    """The first `settled` changes of a batch are written; the one after them failed with `cause`."""
+
+    remedy = "The rest is delivered again."
+
+    def __init__(self, settled: int, cause: BaseException) -> None:
+        super().__init__(f"after {settled} changes: {type(cause).__name__}: {cause}")
+        self.settled = settled
+        self.cause = cause
+
+
+class HandlerError(WatcherError):
+    """A user's function raised."""
+
+    remedy = "Mend the function; the change is delivered again."
+    retry = RetryKind.LATER
+
+
+class EmbeddedError(WatcherError):
+    """An embedded server does not start."""
+
+    remedy = "See its log, named above."
+
+
+class Bug(WatcherError):
+    """The watcher contradicts itself. It stops rather than guess."""
+
+    remedy = "Report it, with the lines before it in the log."
+    exit_code = ExitCode.DATA_SAFETY
+
+
+class OutOfOrder(Bug):
+    """A position came twice, or backwards."""
+
+
+class SettledTwice(Bug):
+    """One delivery was settled twice."""
+
+
+class UnknownRelation(Bug):
+    """A row came before its Relation message."""

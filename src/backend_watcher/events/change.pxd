@@ -1,0 +1,19 @@
+# The C types of change.py; without a compiler nobody reads this.
+cimport cython
+from backend_watcher.events.row cimport Row
+
+cdef class Change:
+    cdef readonly int code
+    cdef readonly object table
+    cdef readonly object transaction
+    cdef readonly Py_ssize_t ordinal
+    cdef bytes _data
+    cdef Py_ssize_t _new_at
+    cdef Py_ssize_t _old_at
+    cdef bint _old_key_only
+    cdef Row _new
+    cdef Row _old
+
+    cpdef bint key_changed(self) except -1
+    cpdef bytes key_bytes(self)
+    cdef bytes _key_bytes_at(self, bint before)

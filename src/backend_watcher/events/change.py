@@ -1,0 +1,190 @@
+"""
+One row's insert, update, delete, truncate, or read.
+
+Compiled where a C compiler is at hand (`change.pxd` beside this file); the same file runs uncompiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from backend_watcher.events.position import Position, format_lsn
+from backend_watcher.events.row import ABSENT, UNCHANGED, Row
+from backend_watcher.events.table import Table
+from backend_watcher.events.transaction import Transaction
+
+
+class Operation(StrEnum):
+    """What happened to the row."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    TRUNCATE = "truncate"
+    READ = "read"
+
+
+# The hot path compares these numbers; people see the words.
+INSERT, UPDATE, DELETE, TRUNCATE, READ = range(5)
+_OPERATIONS = (Operation.INSERT, Operation.UPDATE, Operation.DELETE, Operation.TRUNCATE, Operation.READ)
+
+
+class Change:
+    """
+    What happened to one row (or, for a truncate, to one table).
+
+    `new` is the row after the change (None for delete and truncate). `old` is the row before it as far as the
+    server sent it: the key alone unless the table has REPLICA IDENTITY FULL, and None for an update that
+    left the key alone. Values are decoded when asked for.
+    """
+
+    __slots__ = ("_data", "_new", "_new_at", "_old", "_old_at", "_old_key_only", "code", "ordinal", "table", "transaction")
+
+    def __init__(
+        self,
+        code: int,
+        table: Table,
+        transaction: Transaction,
+        ordinal: int,
+        data: bytes,
+        new_at: int,
+        old_at: int,
+        old_key_only: bool,
+    ) -> None:
+        self.code = code
+        self.table = table
+        self.transaction = transaction
+        self.ordinal = ordinal
+        # Where the two TupleData begin in `data`; 0 says there is none.
+        self._data = data
+        self._new_at = new_at
+        self._old_at = old_at
+        self._old_key_only = old_key_only
+        self._new: Row | None = None
+        self._old: Row | None = None
+
+    @property
+    def operation(self) -> Operation:
+        """Insert, update, delete, truncate or read."""
+        return _OPERATIONS[self.code]
+
+    @property
+    def new(self) -> Row | None:
+        """The row after the change."""
+        if self._new is None and self._new_at:
+            self._new = Row(self.table, self._data, self._new_at, False)
+        return self._new
+
+    @property
+    def old(self) -> Row | None:
+        """The row before the change, as far as it was sent."""
+        if self._old is None and self._old_at:
+            self._old = Row(self.table, self._data, self._old_at, self._old_key_only)
+        return self._old
+
+    @property
+    def row(self) -> Row:
+        """The row this change is about: the new one, or the old one of a delete. Raises ValueError for a truncate."""
+        row = self.new or self.old
+        if row is None:
+            raise ValueError(f"a {self.operation} of {self.table.full_name} has no row")
+        return row
+
+    @property
+    def position(self) -> Position:
+        """Where the change sits in the one order."""
+        return Position(self.transaction.commit_lsn, self.ordinal)
+
+    @property
+    def commit_time(self) -> datetime:
+        """When the source says it committed, in UTC."""
+        return self.transaction.commit_time
+
+    @property
+    def event_id(self) -> str:
+        """The same for this change after every restart; what a receiver removes duplicates by."""
+        stream = self.transaction.stream
+        lsn = format_lsn(self.transaction.commit_lsn)
+        return f"{stream.system_identifier}:{stream.slot}:{lsn}:{self.ordinal}"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The values of the primary key, in key order; empty for a table without one and for a truncate."""
+        if not self._new_at and not self._old_at and self._new is None and self._old is None:
+            return ()
+        row, old = self.row, self.old
+        return tuple(
+            old[name] if row.raw(name) is UNCHANGED and old is not None else row[name]
+            for name in self.table.primary_key
+        )
+
+    @property
+    def key_before(self) -> tuple[Any, ...] | None:
+        """The key the row had before, if this update changed it; otherwise None."""
+        if not self.key_changed():
+            return None
+        old = self.old
+        assert old is not None
+        return tuple(old[name] for name in self.table.primary_key)
+
+    def key_changed(self) -> bool:
+        """Say whether this update gave the row another primary key."""
+        if self.code != UPDATE or not self._old_at:
+            return False
+        return self._key_bytes_at(True) != self._key_bytes_at(False)
+
+    def key_bytes(self) -> bytes:
+        """Return bytes that are equal for changes of one row and different for others of its table."""
+        return self._key_bytes_at(False)
+
+    def _key_bytes_at(self, before: bool) -> bytes:
+        row = self.old if before else (self.new or self.old)
+        if row is None:
+            return b""
+        # Without a primary key the replica identity is all there is to tell rows apart.
+        names = self.table.primary_key or tuple(c.name for c in self.table.columns if c.identity)
+        parts = []
+        for name in names:
+            cell = row.raw(name)
+            if cell is UNCHANGED and self.old is not None:
+                cell = self.old.raw(name)
+            parts.append(cell if isinstance(cell, bytes) else repr(cell).encode())
+        return parts[0] if len(parts) == 1 else b"".join(b"%d:%b" % (len(part), part) for part in parts)
+
+    def changed_columns(self) -> frozenset[str] | None:
+        """
+        Return the names of the columns an update gave another value, or None where that cannot be known.
+
+        It can be known only with REPLICA IDENTITY FULL, when the server sends the whole old row.
+        """
+        new, old = self.new, self.old
+        if self.code != UPDATE or new is None or old is None or self._old_key_only:
+            return None
+        return frozenset(
+            name for name in new if new.raw(name) is not UNCHANGED and new.raw(name) != old.raw(name)
+        )
+
+    def replace(self, *, new: Mapping[str, Any] | None = None, old: Mapping[str, Any] | None = None) -> Change:
+        """Return the same change with other row values, as a transform does to rename or mask."""
+        copy = Change(
+            self.code,
+            self.table,
+            self.transaction,
+            self.ordinal,
+            self._data,
+            self._new_at,
+            self._old_at,
+            self._old_key_only,
+        )
+        copy._new = self.new if new is None else Row.of(self.table, new)
+        copy._old = self.old if old is None else Row.of(self.table, old)
+        return copy
+
+    def __repr__(self) -> str:
+        return f"Change({self.operation.value} {self.table.full_name} at {self.position})"
+
+
+__all__ = ["ABSENT", "DELETE", "INSERT", "READ", "TRUNCATE", "UNCHANGED", "UPDATE", "Change", "Operation"]

@@ -1,0 +1,89 @@
+"""
+Named places that tests may watch, hold or break; free when nobody listens.
+
+`reach("journal.before_commit")` costs one look at an empty dict. A test in the
+same process arms a place with `arm()`; a test of a real process arms it from
+outside with `WATCHER_PROBES=journal.before_commit=kill@3`: at the third time
+the process is there it ends as by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+NAMES = frozenset(
+    {
+        "capture.received",
+        "capture.slot_created",
+        "capture.before_feedback",
+        "capture.after_feedback",
+        "journal.before_commit",
+        "journal.after_commit",
+        "delivery.before_write",
+        "delivery.after_write",
+        "delivery.before_cursor",
+        "delivery.after_cursor",
+        "service.draining",
+    }
+)
+
+_armed: dict[str, Callable[[], None]] = {}
+
+
+class ProbeError(Exception):
+    """Raised at a place that a test armed with `error`."""
+
+
+def reach(name: str) -> None:
+    """Say that the program is at the place `name`."""
+    if _armed:
+        action = _armed.get(name)
+        if action is not None:
+            action()
+
+
+def arm(name: str, action: Callable[[], None]) -> None:
+    """Do `action` whenever the place `name` is reached. Raises ValueError for a place that does not exist."""
+    if name not in NAMES:
+        raise ValueError(f"no probe is named {name!r}; there are: {', '.join(sorted(NAMES))}")
+    _armed[name] = action
+
+
+def disarm() -> None:
+    """Forget every armed place."""
+    _armed.clear()
+
+
+def arm_from_environment(text: str | None = None) -> None:
+    """Arm what `WATCHER_PROBES` says: `place=kill|error[@n]`, several divided by commas; n counts from 1."""
+    for item in filter(None, (text if text is not None else os.environ.get("WATCHER_PROBES", "")).split(",")):
+        name, _, wish = item.partition("=")
+        what, _, nth = wish.partition("@")
+        if what not in _ACTIONS:
+            raise ValueError(f"probe {name!r}: {what!r} is not one of {', '.join(sorted(_ACTIONS))}")
+        arm(name.strip(), _at(int(nth or 1), _ACTIONS[what]))
+
+
+def _at(nth: int, action: Callable[[], None]) -> Callable[[], None]:
+    seen = 0
+
+    def count() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == nth:
+            action()
+
+    return count
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _error() -> None:
+    raise ProbeError("armed by a test")
+
+
+_ACTIONS: dict[str, Callable[[], None]] = {"kill": _kill, "error": _error}

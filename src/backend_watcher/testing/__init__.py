@@ -1,0 +1,1 @@
+"""Public aids for tests, ours and yours: builders, fakes, conformance suites."""
