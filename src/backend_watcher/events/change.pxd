@@ -14,6 +14,11 @@ cdef class Change:
     cdef Row _new
     cdef Row _old
 
+    cdef readonly Py_ssize_t size_bytes
+
     cpdef bint key_changed(self) except -1
+    cpdef Py_ssize_t lane(self, Py_ssize_t count) except -2
     cpdef bytes key_bytes(self)
+
+    @cython.locals(row=Row, old=Row, parts=list)
     cdef bytes _key_bytes_at(self, bint before)

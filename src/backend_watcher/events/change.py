@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from zlib import crc32
 
 from backend_watcher.events.position import Position, format_lsn
 from backend_watcher.events.row import ABSENT, UNCHANGED, Row
@@ -41,7 +42,7 @@ class Change:
     left the key alone. Values are decoded when asked for.
     """
 
-    __slots__ = ("_data", "_new", "_new_at", "_old", "_old_at", "_old_key_only", "code", "ordinal", "table", "transaction")
+    __slots__ = ("_data", "_new", "_new_at", "_old", "_old_at", "_old_key_only", "code", "ordinal", "size_bytes", "table", "transaction")
 
     def __init__(
         self,
@@ -63,6 +64,8 @@ class Change:
         self._new_at = new_at
         self._old_at = old_at
         self._old_key_only = old_key_only
+        # What it took in the stream; what batches and buffers are bounded by.
+        self.size_bytes = len(data)
         self._new: Row | None = None
         self._old: Row | None = None
 
@@ -136,23 +139,29 @@ class Change:
             return False
         return self._key_bytes_at(True) != self._key_bytes_at(False)
 
+    def lane(self, count: int) -> int:
+        """Return which of `count` lanes the change's key belongs to, or -1 where it concerns more than one key."""
+        if self.code == TRUNCATE or self.key_changed():
+            return -1
+        return crc32(self._key_bytes_at(False)) % count
+
     def key_bytes(self) -> bytes:
         """Return bytes that are equal for changes of one row and different for others of its table."""
         return self._key_bytes_at(False)
 
     def _key_bytes_at(self, before: bool) -> bytes:
-        row = self.old if before else (self.new or self.old)
+        row = self.old if before else self.new
         if row is None:
-            return b""
-        # Without a primary key the replica identity is all there is to tell rows apart.
-        names = self.table.primary_key or tuple(c.name for c in self.table.columns if c.identity)
+            row = self.old
+            if row is None:
+                return b""
         parts = []
-        for name in names:
-            cell = row.raw(name)
+        for index in self.table.identity_indexes:
+            cell = row.raw_at(index)
             if cell is UNCHANGED and self.old is not None:
-                cell = self.old.raw(name)
+                cell = self.old.raw_at(index)
             parts.append(cell if isinstance(cell, bytes) else repr(cell).encode())
-        return parts[0] if len(parts) == 1 else b"".join(b"%d:%b" % (len(part), part) for part in parts)
+        return parts[0] if len(parts) == 1 else b"".join([b"%d:%b" % (len(part), part) for part in parts])
 
     def changed_columns(self) -> frozenset[str] | None:
         """

@@ -21,6 +21,8 @@ cdef class Row:
 
     cdef object _load(self, Py_ssize_t index)
 
+    cpdef object raw_at(self, Py_ssize_t index)
+
     cdef Py_ssize_t _index(self, name) except -1
 
     @cython.locals(data=bytes, at=Py_ssize_t, kind=cython.uchar, size=Py_ssize_t, result=dict)

@@ -123,6 +123,12 @@ class Row:
             return self._values[name]
         return self._cell(self._index(name))
 
+    def raw_at(self, index: int) -> Any:
+        """Do the same for the column at `index` in table order."""
+        if self._values is not None:
+            return self._values[self.table.columns[index].name]
+        return self._cell(index)
+
     def has_value(self, name: str) -> bool:
         """Say whether the column holds a value or NULL, rather than UNCHANGED or ABSENT."""
         value = self.raw(name)

@@ -49,6 +49,7 @@ class Table:
     __slots__ = (
         "columns",
         "full_name",
+        "identity_indexes",
         "index_of",
         "key_indexes",
         "name",
@@ -78,6 +79,8 @@ class Table:
         self.primary_key = primary_key
         self.index_of = {column.name: number for number, column in enumerate(columns)}
         self.key_indexes = tuple(self.index_of[column] for column in primary_key)
+        # Without a primary key the replica identity is all there is to tell rows apart.
+        self.identity_indexes = self.key_indexes or tuple(n for n, column in enumerate(columns) if column.identity)
         self.version = int.from_bytes(hashlib.blake2b(self.dump(), digest_size=8).digest()) >> 1
 
     def __repr__(self) -> str:

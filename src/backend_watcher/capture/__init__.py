@@ -1,0 +1,1 @@
+"""How changes come in: one reader of one slot, into the journal."""

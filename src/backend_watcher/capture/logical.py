@@ -1,0 +1,223 @@
+"""
+The logical replication source: one slot, read in commit order, appended to the journal, confirmed from it.
+
+A session is prepared (`prepare.py`), streamed, and begun again with backoff when the connection breaks. Four
+tasks run side by side so that none can hold up another: reading, feedback, heartbeat, and a slow look at
+what could go wrong around us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from backend_watcher import probes
+from backend_watcher.capture.acknowledge import Acknowledgement
+from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
+from backend_watcher.contracts import Journal, Observer
+from backend_watcher.decode.assemble import Assembler
+from backend_watcher.decode.pgoutput import Relation
+from backend_watcher.decode.tables import make_table
+from backend_watcher.errors import BecameSynchronous, PublicationLost, RetryKind, SourceUnavailable, WatcherError
+from backend_watcher.events.table import Table
+from backend_watcher.postgres import catalog, publications, slots
+from backend_watcher.postgres.connect import Connection, connect
+from backend_watcher.postgres.replication import Received, ReplicationStream
+from backend_watcher.postgres.upkeep import emit_heartbeat, existing_tables
+
+RECEIVE_BYTES = 256 * 1024
+"""How much is taken from the socket at a time; about the size of a journal block under load."""
+PACE_SECONDS = 0.001
+"""Under load the socket is read at most this often: a hundred messages cost as much to wake for as one."""
+FEEDBACK_GAP_SECONDS = 0.1
+WATCH_SECONDS = 30.0
+RETRY_SECONDS_MIN = 0.5
+RETRY_SECONDS_MAX = 10.0
+
+
+class LogicalSource:
+    """Reads one slot until cancelled. `run` is to be called in an event loop that no handler can block."""
+
+    def __init__(self, settings: LogicalSettings, journal: Journal, observer: Observer) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._observer = observer
+        self._progress = asyncio.Event()
+        self._keys: dict[int, tuple[str, ...]] = {}
+
+    async def run(self) -> None:
+        """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
+        loop = asyncio.get_running_loop()
+        unlisten = self._journal.listen(lambda: _threadsafe_set(loop, self._progress))
+        delay = 0.0
+        try:
+            while True:
+                begun = time.monotonic()
+                try:
+                    await self._session()
+                except* SourceUnavailable as group:
+                    error = _first(group)
+                    if time.monotonic() - begun > RETRY_SECONDS_MAX:
+                        delay = 0.0
+                    delay = min(RETRY_SECONDS_MAX, random.uniform(RETRY_SECONDS_MIN, max(RETRY_SECONDS_MIN, 3 * delay)))
+                    self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
+                await asyncio.sleep(delay)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            unlisten()
+
+    async def _session(self) -> None:
+        """One connection's life: prepare, stream until something ends it."""
+        self._observer.source_state("connecting", "")
+        stream = ReplicationStream(self._settings.dsn)
+        connection: Connection | None = None
+        try:
+            connection = await connect(self._settings.dsn, purpose="control")
+            prepared = await prepare(connection, stream, self._settings, self._journal)
+            self._keys = prepared.keys
+            await stream.start(self._settings.slot, prepared.start_lsn, self._settings.publication)
+            self._observer.source_state("streaming", "")
+            await self._stream(stream, connection, prepared)
+        finally:
+            await stream.close()
+            if connection is not None:
+                await connection.close()
+
+    async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
+        acknowledgement = Acknowledgement(prepared.start_lsn)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(stream, connection, acknowledgement, prepared.start_lsn))
+            group.create_task(self._feedback(stream, acknowledgement, prepared.feedback_seconds))
+            group.create_task(self._heartbeat(connection))
+            group.create_task(self._watch(stream, connection, prepared.oids))
+
+    async def _read(
+        self, stream: ReplicationStream, connection: Connection, acknowledgement: Acknowledgement, start_lsn: int
+    ) -> None:
+        """Take what arrives, and append it to the journal."""
+        # What an earlier connection queued comes first; what it had not is sent again.
+        await self._journal.flush()
+        assembler = Assembler(self._journal.last_position, start_lsn)
+        last = 0.0
+        while True:
+            pause = PACE_SECONDS - (time.monotonic() - last)
+            if pause > 0:
+                await asyncio.sleep(pause)
+            await stream.wait()
+            last = time.monotonic()
+            received = stream.receive(RECEIVE_BYTES)
+            probes.reach("capture.received")
+            await self._feed(assembler, received, connection)
+            acknowledgement.fed(assembler.commit_end_lsn, assembler.owed, assembler.in_transaction)
+            if received.keepalive_lsn:
+                acknowledgement.keepalive(received.keepalive_lsn)
+            await self._append(assembler, received)
+            if received.reply_requested:
+                await self._report(stream, acknowledgement)
+            if received.ended:
+                raise SourceUnavailable("the server ended the stream")
+
+    async def _feed(self, assembler: Assembler, received: Received, connection: Connection) -> None:
+        sizes = received.sizes
+        taken = assembler.feed(received.data, sizes)
+        while taken < len(sizes):
+            assembler.define(await self._describe(connection, assembler.wants))
+            taken = assembler.feed(received.data, sizes, taken)
+
+    async def _append(self, assembler: Assembler, received: Received) -> None:
+        owed, size = assembler.owed, assembler.size_bytes
+        chunk = assembler.take()
+        if chunk is not None:
+            await self._journal.append(chunk)
+            self._observer.captured(chunk.changes, size, chunk.commit_end_lsn)
+        elif owed:
+            # The commit came apart from its rows, which are in an earlier chunk.
+            await self._journal.advance(assembler.commit_end_lsn)
+
+    async def _describe(self, connection: Connection, relation: Relation | None) -> Table:
+        """Make the table a Relation describes; its key comes from the catalog, once for each shape."""
+        assert relation is not None
+        key = self._keys.pop(relation.relation_oid, None)
+        if key is None:
+            key = await catalog.primary_key(connection, relation.relation_oid)
+        names = {column.name for column in relation.columns}
+        if not names.issuperset(key):
+            # Today's key does not fit the shape of then, or a column list leaves it out.
+            key = ()
+        columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]
+        return make_table(
+            relation.relation_oid, relation.schema, relation.name, relation.replica_identity, columns, key
+        )
+
+    async def _feedback(self, stream: ReplicationStream, acknowledgement: Acknowledgement, seconds: float) -> None:
+        """Report on a timer, and when the journal has made more durable; never waits for anything else."""
+        while True:
+            self._progress.clear()
+            await self._report(stream, acknowledgement)
+            await asyncio.sleep(FEEDBACK_GAP_SECONDS)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._progress.wait()
+            except TimeoutError:
+                continue
+
+    async def _report(self, stream: ReplicationStream, acknowledgement: Acknowledgement) -> None:
+        """Tell the server what was received, what is durable, and how far the slowest subscription is."""
+        durable = self._journal.durable_lsn
+        acknowledgement.durable(durable)
+        if acknowledgement.idle and acknowledgement.safe_lsn > durable:
+            # Written down before it is confirmed: the journal must never be behind the slot.
+            await self._journal.advance(acknowledgement.safe_lsn)
+            durable = self._journal.durable_lsn
+        flush = min(acknowledgement.safe_lsn, durable)
+        probes.reach("capture.before_feedback")
+        stream.confirm(max(flush, acknowledgement.received_lsn), flush, await self._apply_lsn(flush))
+        probes.reach("capture.after_feedback")
+
+    async def _apply_lsn(self, flush_lsn: int) -> int:
+        cursors = (await self._journal.cursors()).values()
+        last = self._journal.last_position
+        return min([flush_lsn, *(cursor.commit_lsn for cursor in cursors if cursor < last)])
+
+    async def _heartbeat(self, connection: Connection) -> None:
+        """Move an idle database's slot past what others write to the cluster."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            await emit_heartbeat(connection)
+
+    async def _watch(self, stream: ReplicationStream, connection: Connection, oids: frozenset[int]) -> None:
+        """Look, rarely, whether the publication is whole and the source's commits do not wait for us."""
+        while True:
+            for sender in await slots.walsenders(connection, pid=stream.backend_pid):
+                if sender.is_synchronous:
+                    raise BecameSynchronous(f"PostgreSQL made this walsender {sender.sync_state}")
+            facts = await publications.look(connection, self._settings.publication)
+            if facts is None:
+                raise PublicationLost(f"publication {self._settings.publication!r} was dropped")
+            if missing := await existing_tables(connection, oids - facts.oids):
+                raise PublicationLost(f"publication {self._settings.publication!r} lost {', '.join(missing)}")
+            await asyncio.sleep(WATCH_SECONDS)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> WatcherError:
+    """Return the error of a group that decides: one that needs a person before one that time mends."""
+    flat = [error for error in _flatten(group) if isinstance(error, WatcherError)]
+    if not flat:
+        raise group
+    return min(flat, key=lambda error: error.retry is RetryKind.LATER)
+
+
+def _flatten(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _flatten(inner)]
+    return [error]
+
+
+def _threadsafe_set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    # The loop may have closed between the journal's look at its listeners and this call.
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:
+        return

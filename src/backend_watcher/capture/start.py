@@ -1,0 +1,104 @@
+"""
+May streaming begin? Decided from plain facts before every start, because START_REPLICATION accepts any position.
+
+Asked for a position before the slot's, PostgreSQL forwards it in silence; asked for one after, it skips what
+lies between. So what the journal knows is compared with what the server says, and anything that could hide a
+gap stops here. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend_watcher.contracts import Identity
+from backend_watcher.errors import JournalLost, PublicationLost, SlotLost, SlotMoved, SourceRefused, WrongCluster
+from backend_watcher.events.position import format_lsn
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSeen:
+    """The slot as the server describes it."""
+
+    plugin: str | None
+    database: str | None
+    confirmed_flush_lsn: int | None
+    lost_because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSeen:
+    """The server, the slot and the publication as they are now; None for what does not exist."""
+
+    system_identifier: str
+    timeline: int
+    flush_lsn: int
+    database: str
+    slot: SlotSeen | None
+    publication_exists: bool
+
+
+def check_known(identity: Identity, durable_lsn: int, seen: SourceSeen) -> None:
+    """
+    Raise unless the journal's stream can go on where it ended.
+
+    Raises WrongCluster, SlotLost, SlotMoved or PublicationLost.
+    """
+    if seen.system_identifier != identity.system_identifier:
+        raise WrongCluster(
+            f"the journal was written from cluster {identity.system_identifier}, the server is {seen.system_identifier}"
+        )
+    if seen.timeline != identity.timeline:
+        raise WrongCluster(
+            f"the journal was written on timeline {identity.timeline}, the server is on {seen.timeline}: "
+            "it was restored or promoted since"
+        )
+    if seen.flush_lsn < durable_lsn:
+        raise WrongCluster(
+            f"the journal reaches {format_lsn(durable_lsn)}, the server only {format_lsn(seen.flush_lsn)}: "
+            "it was restored from an older backup"
+        )
+    slot = seen.slot
+    if slot is None:
+        raise SlotLost(f"replication slot {identity.slot!r} does not exist any more")
+    _check_slot(identity.slot, slot, seen.database)
+    assert slot.confirmed_flush_lsn is not None
+    if slot.confirmed_flush_lsn > durable_lsn:
+        raise SlotMoved(
+            f"slot {identity.slot!r} stands at {format_lsn(slot.confirmed_flush_lsn)}, "
+            f"after the journal's end at {format_lsn(durable_lsn)}"
+        )
+    if not seen.publication_exists:
+        raise PublicationLost(f"publication {identity.publication!r} does not exist any more")
+
+
+def check_new(slot_name: str, journal: str, seen: SourceSeen, *, ours: bool) -> int | None:
+    """
+    Say where a new journal begins: at the slot that is there already, or, with None, at one to be created.
+
+    `ours` says that this slot is known to belong to this journal: its creation was noted, or a person said so.
+    Raises JournalLost for any other slot that is already there.
+    """
+    slot = seen.slot
+    if slot is None:
+        return None
+    if not ours:
+        raise JournalLost(
+            f"slot {slot_name!r} exists and was confirmed to {format_lsn(slot.confirmed_flush_lsn or 0)}, "
+            f"but the journal {journal} is new"
+        )
+    _check_slot(slot_name, slot, seen.database)
+    return slot.confirmed_flush_lsn
+
+
+def _check_slot(name: str, slot: SlotSeen, database: str) -> None:
+    if slot.plugin != "pgoutput":
+        raise SourceRefused(
+            f"slot {name!r} belongs to plugin {slot.plugin!r}, not pgoutput", remedy="Choose another source.slot."
+        )
+    if slot.database != database:
+        raise SourceRefused(
+            f"slot {name!r} belongs to database {slot.database!r}, not {database!r}",
+            remedy="Choose another source.slot, or correct the database in the DSN.",
+        )
+    if slot.lost_because is not None or slot.confirmed_flush_lsn is None:
+        raise SlotLost(f"slot {name!r} is lost: {slot.lost_because or 'it has no position'}")

@@ -1,0 +1,252 @@
+"""
+Captured messages become chunks: checked, numbered, and bundled with what is needed to decode them later.
+
+The assembler looks at every message once and copies none: a chunk is the very bytes the server sent behind
+a small directory (`chunks.py`). It gives each change its ordinal in the transaction, leaves out what the
+journal already has, and stops at a Relation it does not know yet, so that the caller can look up the key.
+
+Protocol version 1: every transaction comes whole, after its commit. Compiled where a C compiler is at hand.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
+from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Message, Relation, Truncate, decode
+from backend_watcher.decode.reader import too_short, tuple_end, uint32_at, uint64_at
+from backend_watcher.errors import ProtocolError
+from backend_watcher.events.chunk import Chunk
+from backend_watcher.events.position import Position
+from backend_watcher.events.table import Table
+
+XLOG_HEADER = 25
+"""Bytes before the message in a CopyData: `w`, WAL start, WAL end, clock."""
+
+SKIPPED = 0x80000000
+"""Set in a message's size where the journal already has its change."""
+
+
+class Assembler:
+    """
+    Turns runs of XLogData into chunks.
+
+    `last` is the newest position the journal already has, `start_lsn` where the stream begins. `owed` says
+    that since the last `take` a transaction with new changes, in this chunk or an earlier one, has ended.
+    """
+
+    def __init__(self, last: Position, start_lsn: int = 0) -> None:
+        # The newest change seen or already stored; what is not after it is left out.
+        self._last_lsn = last.commit_lsn
+        self._last_ordinal = last.ordinal
+        self._tables: dict[int, Table] = {}
+        self._columns: dict[int, int] = {}
+        self._cached_oid = 0
+        self._cached_columns = -1
+        self.wants: Relation | None = None
+        # The transaction the next message belongs to.
+        self.in_transaction = False
+        self._commit_lsn = 0
+        self._micros = 0
+        self._xid = 0
+        self._ordinal = 0
+        self._transaction_changes = False
+        self.commit_end_lsn = start_lsn
+        self._restart()
+
+    def _restart(self) -> None:
+        """Begin the next chunk."""
+        self._parts: list[bytes] = []
+        self._sizes = array("I")
+        self._marks: list[RelationMark] = []
+        self._versions: dict[int, Table] = {}
+        self._start: OpenTransaction | None = None
+        if self.in_transaction:
+            self._start = OpenTransaction(self._commit_lsn, self._micros, self._xid, self._ordinal)
+        self._used: set[int] = set()
+        self.changes = 0
+        self.size_bytes = 0
+        self.owed = False
+        self._chunk_end_lsn = 0
+        self._first_lsn = 0
+        self._first_ordinal = 0
+
+    def feed(self, data: bytes, sizes: list[int], start: int = 0) -> int:
+        """
+        Take the XLogData messages that lie end to end in `data`, from message number `start` on.
+
+        Returns how many are taken. Fewer than all means that `wants` holds a Relation to be answered with
+        `define`; then feed again with what was returned as `start`. Raises ProtocolError.
+        """
+        at = 0
+        for number in range(start):
+            at += sizes[number]
+        begun = at
+        number = start
+        count = len(sizes)
+        while number < count:
+            size = sizes[number]
+            end = at + size
+            if size <= XLOG_HEADER or end > len(data):
+                raise ProtocolError(f"a CopyData of {size} bytes", offset=at, message_type="w")
+            kind = data[at + XLOG_HEADER]
+            if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
+                self._sizes.append(self._row(kind, data, at + XLOG_HEADER, end, size))
+            elif kind == 66:  # B
+                self._begin(data, at + XLOG_HEADER + 1, end)
+                self._sizes.append(size)
+            elif kind == 67:  # C
+                self._commit(data, at + XLOG_HEADER + 1, end)
+                self._sizes.append(size)
+            elif self._other(data, at + XLOG_HEADER, end, size):
+                break
+            number += 1
+            at = end
+        if at > begun:
+            self._parts.append(data if at - begun == len(data) else data[begun:at])
+            self.size_bytes += at - begun
+        return number
+
+    def _row(self, kind: int, data: bytes, at: int, end: int, size: int) -> int:
+        """Check a row message and number its change; return its size, marked if the journal has it."""
+        if at + 6 > end:
+            raise too_short(data, at, end)
+        oid = uint32_at(data, at + 1)
+        if oid != self._cached_oid:
+            self._remember(oid, data, at)
+        mark = data[at + 5]
+        place = at + 6
+        if kind != 73 and (mark == KEY or mark == OLD):  # noqa: PLR1714
+            place = tuple_end(data, place, end, self._cached_columns)
+            if kind == 85:
+                if place >= end:
+                    raise too_short(data, place, end)
+                mark = data[place]
+                place += 1
+        elif kind == 68:
+            raise ProtocolError("a Delete without an old row", offset=at + 5, message_type="D")
+        if kind != 68:
+            if mark != NEW:
+                raise ProtocolError("no new row where it should begin", offset=place - 1, message_type=chr(kind))
+            place = tuple_end(data, place, end, self._cached_columns)
+        if place != end:
+            raise ProtocolError(f"{end - place} bytes too many", offset=place, message_type=chr(kind))
+        return size if self._number(1) else size | SKIPPED
+
+    def _remember(self, oid: int, data: bytes, at: int) -> None:
+        columns = self._columns.get(oid, -1)
+        if columns < 0:
+            raise ProtocolError(f"a row of relation {oid}, which was not described", offset=at, message_type="I")
+        self._cached_oid = oid
+        self._cached_columns = columns
+        self._use(oid, 0)
+
+    def _use(self, oid: int, number: int) -> None:
+        """Note in the directory which version of a relation this chunk's rows have, from `number` on."""
+        if oid in self._used and not number:
+            return
+        table = self._tables[oid]
+        self._used.add(oid)
+        self._versions[table.version] = table
+        self._marks.append(RelationMark(number, oid, table.version))
+
+    def _number(self, changes: int) -> bool:
+        """Give the next `changes` changes their ordinals; say whether the last is new to the journal."""
+        if not self.in_transaction:
+            raise ProtocolError("a change outside a transaction")
+        first = self._ordinal
+        self._ordinal += changes
+        last = self._ordinal - 1
+        if self._commit_lsn < self._last_lsn:
+            return False
+        if self._commit_lsn == self._last_lsn and last <= self._last_ordinal:
+            return False
+        if not self.changes:
+            self._first_lsn = self._commit_lsn
+            self._first_ordinal = first
+        self.changes += changes
+        self._transaction_changes = True
+        self._last_lsn = self._commit_lsn
+        self._last_ordinal = last
+        return True
+
+    def _begin(self, data: bytes, at: int, end: int) -> None:
+        if end - at != 20 or self.in_transaction:
+            raise ProtocolError("a Begin of wrong size, or inside a transaction", offset=at, message_type="B")
+        self._commit_lsn = uint64_at(data, at)
+        micros = uint64_at(data, at + 8)
+        self._micros = micros if micros < 0x8000000000000000 else micros - 0x10000000000000000
+        self._xid = uint32_at(data, at + 16)
+        self._ordinal = 0
+        self._transaction_changes = False
+        self.in_transaction = True
+
+    def _commit(self, data: bytes, at: int, end: int) -> None:
+        if end - at != 25 or not self.in_transaction:
+            raise ProtocolError("a Commit of wrong size, or outside a transaction", offset=at, message_type="C")
+        if uint64_at(data, at + 1) != self._commit_lsn:
+            raise ProtocolError("a Commit of another transaction than its Begin", offset=at, message_type="C")
+        self.commit_end_lsn = uint64_at(data, at + 9)
+        self._chunk_end_lsn = self.commit_end_lsn
+        self.owed = self.owed or self._transaction_changes
+        self.in_transaction = False
+
+    def _other(self, data: bytes, at: int, end: int, size: int) -> bool:
+        """Take a rare message; return True where it is a Relation that must be defined first."""
+        message = decode(data[at:end])
+        fresh = True
+        if isinstance(message, Relation):
+            if not self._known(message):
+                self.wants = message
+                return True
+            self._cached_oid = 0
+        elif isinstance(message, Truncate):
+            for oid in message.relation_oids:
+                if oid not in self._columns:
+                    raise ProtocolError(f"a Truncate of relation {oid}, which was not described", message_type="T")
+                self._use(oid, 0)
+            fresh = self._number(len(message.relation_oids))
+        elif isinstance(message, Message) and message.transactional:
+            # A message has a place in the order like a row, even while nobody asks for it.
+            self._ordinal += 1
+        self._sizes.append(size if fresh else size | SKIPPED)
+        return False
+
+    def _known(self, relation: Relation) -> bool:
+        table = self._tables.get(relation.relation_oid)
+        return table is not None and _same_shape(table, relation)
+
+    def define(self, table: Table) -> None:
+        """Answer `wants` with the table, its primary key looked up. Raises ValueError if it is another one."""
+        if self.wants is None or not _same_shape(table, self.wants):
+            raise ValueError(f"{table.full_name} was not asked for")
+        self.wants = None
+        self._tables[table.relation_oid] = table
+        self._columns[table.relation_oid] = len(table.columns)
+        self._cached_oid = 0
+        if table.relation_oid in self._used:
+            self._use(table.relation_oid, len(self._sizes))
+
+    def take(self) -> Chunk | None:
+        """Return what was fed since the last call as a chunk, or None where it holds no new change."""
+        chunk = None
+        if self.changes:
+            chunk = Chunk(
+                payload=pack(self._start, self._marks, self._sizes, self._parts),
+                first=Position(self._first_lsn, self._first_ordinal),
+                last=Position(self._last_lsn, self._last_ordinal),
+                commit_end_lsn=self._chunk_end_lsn,
+                changes=self.changes,
+                tables=tuple(self._versions.values()),
+            )
+        self._cached_oid = 0
+        self._restart()
+        return chunk
+
+
+def _same_shape(table: Table, relation: Relation) -> bool:
+    described = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]
+    return (
+        (table.relation_oid, table.schema, table.name, table.replica_identity)
+        == (relation.relation_oid, relation.schema, relation.name, relation.replica_identity)
+    ) and described == [(c.name, c.type_oid, c.modifier, c.identity) for c in table.columns]

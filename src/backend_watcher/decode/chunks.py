@@ -1,0 +1,219 @@
+"""
+The stored form of captured messages, and how it becomes changes again.
+
+A chunk's payload is `W1`, the size of a directory, the directory, and then the CopyData messages just as the
+server sent them. The directory holds what a reader needs to begin in the middle of the stream: the
+transaction that was open, which version of each table is in force from which message on, and the sizes of
+the messages. Integers are big-endian. Blocks of this form stay readable for ever: another layout will get
+another mark.
+
+Compiled where a C compiler is at hand (`chunks.pxd` beside this file).
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Truncate, decode
+from backend_watcher.decode.reader import tuple_end, uint32_at, uint64_at
+from backend_watcher.errors import JournalBroken
+from backend_watcher.events.change import DELETE, INSERT, TRUNCATE, UPDATE, Change
+from backend_watcher.events.table import Table
+from backend_watcher.events.transaction import Stream, Transaction
+
+MARK = b"W1"
+XLOG_HEADER = 25
+SKIPPED = 0x80000000
+SIZE_MASK = 0x7FFFFFFF
+
+
+class OpenTransaction(NamedTuple):
+    """The transaction that is open where a chunk begins, and the ordinal of its next change."""
+
+    commit_lsn: int
+    micros: int
+    xid: int
+    ordinal: int
+
+
+class RelationMark(NamedTuple):
+    """From message `number` on, relation `oid` has the shape of table version `version`."""
+
+    number: int
+    oid: int
+    version: int
+
+
+def pack(
+    start: OpenTransaction | None, marks: Sequence[RelationMark], sizes: array[int], parts: Sequence[bytes]
+) -> bytes:
+    """Write a payload from messages and their sizes (with the highest bit set on a change to leave out)."""
+    directory = [struct.pack(">?QqII", start is not None, *(start or (0, 0, 0, 0))), struct.pack(">I", len(marks))]
+    directory += [struct.pack(">IIQ", *mark) for mark in marks]
+    directory.append(struct.pack(">I", len(sizes)))
+    if sys.byteorder == "little":
+        sizes = array("I", sizes)
+        sizes.byteswap()
+    directory.append(sizes.tobytes())
+    head = b"".join(directory)
+    return b"".join([MARK, struct.pack(">I", len(head)), head, *parts])
+
+
+class _Walk:
+    """Where `expand` stands in a payload."""
+
+    __slots__ = ("at", "marks", "next_mark", "ordinal", "relations", "result", "sizes_at", "stream", "tables", "transaction")
+
+    def __init__(self, stream: Stream, tables: Mapping[int, Table]) -> None:
+        self.stream = stream
+        self.tables = tables
+        self.transaction: Transaction | None = None
+        self.ordinal = 0
+        self.relations: dict[int, Table] = {}
+        self.marks: list[RelationMark] = []
+        self.next_mark = 0
+        self.sizes_at = 0
+        self.at = 0
+        self.result: list[Change] = []
+
+
+def expand(payload: bytes, tables: Mapping[int, Table], stream: Stream) -> list[Change]:
+    """
+    Return the changes of a payload, in order. `tables` maps versions to tables.
+
+    Raises JournalBroken where the payload is not one, or a table version is missing.
+    """
+    walk = _Walk(stream, tables)
+    try:
+        count = _open(walk, payload)
+        _changes(walk, payload, count)
+    except (IndexError, struct.error) as error:
+        raise JournalBroken(f"a block ends too early: {error}") from None
+    return walk.result
+
+
+def _open(walk: _Walk, payload: bytes) -> int:
+    """Read the directory; return how many messages follow."""
+    if payload[:2] != MARK:
+        raise JournalBroken(f"a block begins with {payload[:2]!r} instead of {MARK!r}")
+    (head,) = struct.unpack_from(">I", payload, 2)
+    is_open, lsn, micros, xid, ordinal = struct.unpack_from(">?QqII", payload, 6)
+    if is_open:
+        walk.transaction = Transaction(walk.stream, lsn, micros, xid)
+        walk.ordinal = ordinal
+    (marks,) = struct.unpack_from(">I", payload, 31)
+    at = 35
+    for _ in range(marks):
+        walk.marks.append(RelationMark(*struct.unpack_from(">IIQ", payload, at)))
+        at += 16
+    walk.marks.sort()
+    (count,) = struct.unpack_from(">I", payload, at)
+    walk.sizes_at = at + 4
+    walk.at = 6 + head
+    if walk.sizes_at + 4 * count != walk.at:
+        raise JournalBroken("a block's directory does not add up")
+    return int(count)
+
+
+def _mark(walk: _Walk, number: int) -> int:
+    """Put the marks for message `number` into force; return the number of the next message that has one."""
+    while walk.next_mark < len(walk.marks) and walk.marks[walk.next_mark].number <= number:
+        mark = walk.marks[walk.next_mark]
+        walk.next_mark += 1
+        table = walk.tables.get(mark.version)
+        if table is None:
+            raise JournalBroken(f"a block needs table version {mark.version}, which is not in the journal")
+        walk.relations[mark.oid] = table
+    return walk.marks[walk.next_mark].number if walk.next_mark < len(walk.marks) else 0x7FFFFFFF
+
+
+def _changes(walk: _Walk, data: bytes, count: int) -> None:
+    """Walk over all messages, and make a Change of each row."""
+    at = walk.at
+    sizes_at = walk.sizes_at
+    ordinal = walk.ordinal
+    transaction = walk.transaction
+    oid = 0
+    table = None
+    append = walk.result.append
+    next_mark = 0
+    total = len(data)
+    for number in range(count):
+        if number >= next_mark:
+            next_mark = _mark(walk, number)
+            oid = 0
+        size = uint32_at(data, sizes_at + 4 * number)
+        begin = at + XLOG_HEADER
+        at += size & SIZE_MASK
+        if at > total or at - begin < 1:
+            raise JournalBroken("a block's messages are longer than the block")
+        kind = data[begin]
+        if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
+            if not size & SKIPPED:
+                if table is None or uint32_at(data, begin + 1) != oid:
+                    oid = uint32_at(data, begin + 1)
+                    table = walk.relations[oid]
+                append(_change(data, begin, at, kind, table, transaction, ordinal))
+            ordinal += 1
+        elif kind == 66:  # B
+            transaction = _transaction(walk.stream, data, begin + 1)
+            ordinal = 0
+        elif kind == 84:  # T
+            assert transaction is not None
+            ordinal = _truncate(walk, data[begin:at], transaction, ordinal, bool(size & SKIPPED))
+        elif kind == 77:  # M
+            # A transactional message has an ordinal too; the flag is its first byte.
+            ordinal += data[begin + 1] & 1
+
+
+def _change(
+    data: bytes, begin: int, end: int, kind: int, table: Table, transaction: Transaction | None, ordinal: int
+) -> Change:
+    """Make the Change of one row message, whose layout was checked when it was captured."""
+    change = Change.__new__(Change)
+    change.table = table
+    change.transaction = transaction  # type: ignore[assignment]
+    change.ordinal = ordinal
+    change._data = data
+    change.size_bytes = end - begin
+    change._new = None
+    change._old = None
+    change._new_at = 0
+    change._old_at = 0
+    change._old_key_only = False
+    mark = data[begin + 5]
+    if kind == 73:
+        change.code = INSERT
+        change._new_at = begin + 6
+        return change
+    if mark == KEY or mark == OLD:  # noqa: PLR1714
+        change._old_at = begin + 6
+        change._old_key_only = mark == KEY
+    if kind == 68:
+        change.code = DELETE
+    else:
+        change.code = UPDATE
+        change._new_at = begin + 6 if mark == NEW else tuple_end(data, begin + 6, end, -1) + 1
+    return change
+
+
+def _transaction(stream: Stream, data: bytes, at: int) -> Transaction:
+    micros = uint64_at(data, at + 8)
+    if micros >= 0x8000000000000000:
+        micros -= 0x10000000000000000
+    return Transaction(stream, uint64_at(data, at), micros, uint32_at(data, at + 16))
+
+
+def _truncate(walk: _Walk, message: bytes, transaction: Transaction, ordinal: int, skipped: bool) -> int:
+    """Make one truncate of each table named; return the next ordinal."""
+    decoded = decode(message)
+    assert isinstance(decoded, Truncate)
+    for oid in decoded.relation_oids:
+        if not skipped:
+            walk.result.append(Change(TRUNCATE, walk.relations[oid], transaction, ordinal, b"", 0, 0, False))
+        ordinal += 1
+    return ordinal

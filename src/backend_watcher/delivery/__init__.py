@@ -1,0 +1,1 @@
+"""One loop per subscription: read the journal, route, transform, spread over lanes, batch, deliver, settle."""

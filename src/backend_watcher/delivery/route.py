@@ -1,0 +1,72 @@
+"""Which changes a subscription wants: by table, operation, changed columns and predicate. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from backend_watcher.events.change import Change, Operation
+
+Predicate = Callable[[Change], bool]
+
+ALL_OPERATIONS = frozenset(Operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    What is wanted of one table.
+
+    `columns` limits updates to those that changed one of the columns. Where the old row is not known
+    (without REPLICA IDENTITY FULL) an update is wanted rather than missed.
+    """
+
+    table: str
+    operations: frozenset[Operation] = ALL_OPERATIONS
+    columns: frozenset[str] = frozenset()
+    predicate: Predicate | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        """Say that every change of the table is wanted."""
+        return self.operations >= ALL_OPERATIONS and not self.columns and self.predicate is None
+
+    def wants(self, change: Change) -> bool:
+        """Say whether the change is wanted. What the predicate raises is passed on."""
+        if change.operation not in self.operations:
+            return False
+        if self.columns and change.operation is Operation.UPDATE:
+            changed = change.changed_columns()
+            if changed is not None and not changed & self.columns:
+                return False
+        return self.predicate is None or bool(self.predicate(change))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The rules of one subscription, one per table; `schema.table` names them."""
+
+    rules: Mapping[str, Rule]
+    _plain: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_plain", frozenset(name for name, rule in self.rules.items() if rule.takes_all))
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables the subscription listens to."""
+        return frozenset(self.rules)
+
+    def select(self, changes: Sequence[Change], tables: frozenset[str]) -> Sequence[Change]:
+        """Return the wanted changes, in order; `tables` are those that `changes` has rows of."""
+        # Decided once per block where it can be: most subscriptions want all of a table or nothing.
+        if tables <= self._plain:
+            return changes
+        if tables.isdisjoint(self.rules):
+            return ()
+        rules = self.rules
+        return [
+            change
+            for change in changes
+            if (rule := rules.get(change.table.full_name)) is not None and (rule.takes_all or rule.wants(change))
+        ]

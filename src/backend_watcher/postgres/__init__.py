@@ -1,0 +1,1 @@
+"""Everything we say to PostgreSQL, and the only room that speaks `psycopg`."""

@@ -1,0 +1,90 @@
+"""
+Whether a source can be watched, found out without changing anything on it.
+
+The session is read-only. Facts are gathered first and judged afterwards, by `server_findings` and
+`table_findings`; each fault is one line with the statement that mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backend_watcher.errors import SourceError, WatcherError
+from backend_watcher.postgres import catalog, publications, slots
+from backend_watcher.postgres.catalog import Server
+from backend_watcher.postgres.connect import Connection, address_of, connect
+from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok, warning
+from backend_watcher.postgres.names import check_publication_name, check_slot_name
+from backend_watcher.postgres.server_findings import VERSION_MIN, judge_server, judge_slot, judge_version
+from backend_watcher.postgres.table_findings import judge_publication, judge_tables
+from backend_watcher.postgres.translate import translating
+
+_PURPOSE = "check"
+_NO_WALSENDER = frozenset({"replication_privilege", "max_wal_senders", "version"})
+"""Faults with which a replication connection need not be tried: its refusal would only say the same."""
+
+
+async def check(dsn: str, *, slot: str, publication: str, tables: Mapping[str, Wish]) -> Report:
+    """
+    Look at everything the watcher needs of a source.
+
+    Raises ConfigError only for names that cannot be names; whatever PostgreSQL says is in the report.
+    """
+    check_slot_name(slot)
+    check_publication_name(publication)
+    findings: list[Finding] = []
+    try:
+        async with await connect(dsn, purpose=_PURPOSE, read_only=True) as conn:
+            findings.append(ok("connection", "server", f"connected to {address_of(dsn)}"))
+            if conn.info.server_version < VERSION_MIN:
+                findings.extend(judge_version(conn.info.server_version))
+                return Report(tuple(findings))
+            server = await catalog.server(conn)
+            findings.extend(_pooler(conn, server))
+            findings.extend(await _findings(conn, server, slot, publication, tables))
+        if _NO_WALSENDER.isdisjoint(finding.code for finding in Report(tuple(findings)).faults):
+            findings.append(await _replication(dsn, server))
+    except WatcherError as error:
+        findings.append(fault("connection", "server", error.message, error.remedy))
+        return Report(tuple(findings), error)
+    return Report(tuple(findings))
+
+
+async def _findings(
+    conn: Connection, server: Server, slot: str, publication: str, tables: Mapping[str, Wish]
+) -> list[Finding]:
+    slot_facts = await slots.look(conn, slot)
+    reader = None
+    if slot_facts is not None and slot_facts.active_pid is not None:
+        reader = next(iter(await slots.walsenders(conn, pid=slot_facts.active_pid)), None)
+    publication_facts = await publications.look(conn, publication)
+    found = await catalog.find_tables(conn, tables)
+    return [
+        *judge_server(server, slot_facts),
+        *judge_slot(slot, slot_facts, server, reader),
+        *judge_publication(publication, publication_facts, found, tables, server, slot_facts is not None),
+        *judge_tables(found, tables, publication_facts, server),
+    ]
+
+
+def _pooler(conn: Connection, server: Server) -> list[Finding]:
+    # A pooler greets with a process number of its own invention.
+    if conn.info.backend_pid == server.backend_pid:
+        return []
+    message = "the DSN seems to lead through a connection pooler, which cannot carry replication"
+    return [warning("pooler", "server", message, "name the host and port of PostgreSQL itself in the DSN")]
+
+
+async def _replication(dsn: str, server: Server) -> Finding:
+    """Open a replication connection and close it again: it takes a walsender for a moment, and changes nothing."""
+    remedy = "name the host and port of PostgreSQL itself in the DSN, not those of a pooler; see pg_hba.conf"
+    try:
+        async with await connect(dsn, purpose=_PURPOSE, replication=True) as conn:
+            with translating():
+                row = await (await conn.execute("IDENTIFY_SYSTEM")).fetchone()
+    except SourceError as error:
+        return fault("replication_connection", "server", f"no replication connection: {error.message}", remedy)
+    if row is None or str(row[0]) != server.system_identifier:
+        message = "the replication connection reaches another server than the queries do"
+        return fault("replication_connection", "server", message, remedy)
+    return ok("replication_connection", "server", "a replication connection can be opened")

@@ -1,0 +1,208 @@
+"""
+The replication connection: bytes in, feedback out, no meaning attached.
+
+Speaks the streaming replication protocol (manual, chapter "Streaming Replication Protocol") through psycopg's
+libpq, because psycopg has no replication cursor. The socket is watched by the event loop; nothing here waits
+for anything else, so feedback goes out on time whatever the rest of the program does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+import time
+from dataclasses import dataclass, field
+
+from psycopg import AsyncConnection, Error
+from psycopg.pq import ExecStatus
+
+from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, WatcherError
+from backend_watcher.events.position import format_lsn, parse_lsn
+from backend_watcher.postgres.connect import connect, translate
+
+FEEDBACK = struct.Struct(">cQQQqB")
+KEEPALIVE_BYTES = 18
+POSTGRES_EPOCH_MICROS = 946_684_800_000_000
+MISSING_PUBLICATION = re.compile(r"publication .* does not exist|skipped loading publication", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Received:
+    """XLogData messages that lie end to end in `data`, and what the newest keepalive said."""
+
+    data: bytes = b""
+    sizes: list[int] = field(default_factory=list)
+    keepalive_lsn: int = 0
+    reply_requested: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SystemIdentity:
+    """What IDENTIFY_SYSTEM answers."""
+
+    system_identifier: str
+    timeline: int
+    flush_lsn: int
+    database: str
+
+
+class ReplicationStream:
+    """One walsender's stream. Open it, `start` it, then `receive` and `confirm` until `close`."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: AsyncConnection[tuple[object, ...]] | None = None
+        self._more = False
+        self._missing_publication: str | None = None
+
+    async def open(self) -> SystemIdentity:
+        """Connect and ask the server who it is. Raises SourceUnavailable, SourceRefused, ConfigError."""
+        self._connection = await connect(self._dsn, purpose="capture", replication=True)
+        self._connection.add_notice_handler(lambda notice: self._note(notice.message_primary or ""))
+        try:
+            cursor = await self._connection.execute("IDENTIFY_SYSTEM")
+            row = await cursor.fetchone()
+        except Error as error:
+            raise translate(error) from error
+        assert row is not None
+        system_identifier, timeline, lsn, database = row
+        return SystemIdentity(str(system_identifier), int(str(timeline)), parse_lsn(str(lsn)), str(database or ""))
+
+    def _note(self, text: str) -> None:
+        # PostgreSQL 18 only warns where 17 stops, and then drops the rows without a word.
+        if MISSING_PUBLICATION.search(text):
+            self._missing_publication = text
+
+    async def start(self, slot: str, lsn: int, publication: str) -> None:
+        """Begin to stream. `slot` and `publication` were validated or quoted before: there are no parameters here."""
+        assert self._connection is not None
+        quoted = publication.replace("\\", "\\\\").replace('"', '""').replace("'", "''")
+        command = (
+            f'START_REPLICATION SLOT "{slot}" LOGICAL {format_lsn(lsn)} '
+            f"(proto_version '1', publication_names '\"{quoted}\"', messages 'true')"
+        )
+        try:
+            await self._connection.execute(command.encode())
+        except Error as error:
+            raise translate(error) from error
+
+    @property
+    def backend_pid(self) -> int:
+        """The process id of our walsender."""
+        assert self._connection is not None
+        return self._connection.pgconn.backend_pid
+
+    async def wait(self) -> None:
+        """Wait until there may be something to receive."""
+        assert self._connection is not None
+        if self._more:
+            self._more = False
+            return
+        # The socket is watched only while somebody waits: otherwise data that is left there for a moment
+        # on purpose would wake the loop again and again.
+        loop, socket = asyncio.get_running_loop(), self._connection.pgconn.socket
+        readable = loop.create_future()
+        loop.add_reader(socket, _set_once, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(socket)
+
+    def receive(self, limit_bytes: int) -> Received:
+        """
+        Return what has arrived, up to about `limit_bytes`, without waiting.
+
+        Raises PublicationLost, SourceUnavailable where the connection is gone, SourceRefused where the
+        server ended the stream with an error.
+        """
+        assert self._connection is not None
+        pgconn = self._connection.pgconn
+        received = Received()
+        parts: list[memoryview | bytes] = []
+        sizes = received.sizes
+        take = pgconn.get_copy_data
+        total = 0
+        empty = False
+        try:
+            while total < limit_bytes:
+                size, data = take(1)
+                if size > KEEPALIVE_BYTES:
+                    parts.append(data)
+                    sizes.append(size)
+                    total += size
+                    empty = False
+                elif size > 0:
+                    _keepalive(received, bytes(data))
+                elif size == 0:
+                    # libpq's buffer holds about a hundred messages: fill it again until the socket is dry.
+                    if empty:
+                        break
+                    pgconn.consume_input()
+                    empty = True
+                else:
+                    received.ended = True
+                    self._ended()
+                    break
+            else:
+                # The limit was reached before libpq's own buffer was empty, so the socket may stay silent.
+                self._more = True
+        except Error as error:
+            raise self._failure(translate(error)) from error
+        if self._missing_publication:
+            raise self._failure(SourceUnavailable("the publication is gone"))
+        received.data = b"".join(parts)
+        return received
+
+    def _ended(self) -> None:
+        """Read why the server ended the stream."""
+        assert self._connection is not None
+        result = self._connection.pgconn.get_result()
+        if result is not None and result.status == ExecStatus.FATAL_ERROR:
+            raise self._failure(SourceUnavailable(f"the server ended the stream: {result.get_error_message()}"))
+
+    def _failure(self, error: WatcherError) -> WatcherError:
+        text = self._missing_publication or (error.message if MISSING_PUBLICATION.search(error.message) else None)
+        if text:
+            return PublicationLost(f"the server cannot load the publication: {text}")
+        return error
+
+    def confirm(self, write_lsn: int, flush_lsn: int, apply_lsn: int) -> None:
+        """
+        Send a standby status update; PostgreSQL may forget everything before `flush_lsn`.
+
+        Raises SourceUnavailable where the connection is gone.
+        """
+        assert self._connection is not None
+        pgconn = self._connection.pgconn
+        clock = time.time_ns() // 1000 - POSTGRES_EPOCH_MICROS
+        try:
+            pgconn.put_copy_data(FEEDBACK.pack(b"r", write_lsn, flush_lsn, apply_lsn, clock, 0))
+            pgconn.flush()
+        except Error as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        """End the stream and the connection. May be called twice."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            connection.pgconn.put_copy_end()
+            connection.pgconn.flush()
+        except Error:
+            pass  # the server has gone already, which is all we wanted to tell it
+        await connection.close()
+
+
+def _set_once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _keepalive(received: Received, data: bytes) -> None:
+    if data[:1] != b"k" or len(data) != KEEPALIVE_BYTES:
+        raise SourceRefused(f"the server sent a CopyData of {len(data)} bytes that is no keepalive")
+    received.keepalive_lsn = int.from_bytes(data[1:9], "big")
+    received.reply_requested = received.reply_requested or data[17] == 1

@@ -1,0 +1,152 @@
+"""What stands in the way on the server itself, and at the slot. Pure: facts in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backend_watcher.postgres.catalog import Server
+from backend_watcher.postgres.connect import APPLICATION_NAME
+from backend_watcher.postgres.findings import Finding, fault, ok, warning
+from backend_watcher.postgres.names import quote
+from backend_watcher.postgres.slots import PLUGIN, SlotFacts, WalSender
+from backend_watcher.postgres.standbys import standby_names
+
+VERSION_MIN = 140_000
+IDLE_SLOT_TIMEOUT_SECONDS_MIN = 24 * 3600
+_ROOM = 10
+"""How many slots or walsenders more a remedy asks for."""
+
+# Before these, ALTER PUBLICATION beside a running transaction could lose changes of that transaction.
+_MINORS_SAFE = {14: 18, 15: 13, 16: 9, 17: 5}
+_WAL_LEVEL_REMEDIES = {
+    "rds": "set rds.logical_replication = 1 in the parameter group; then restart PostgreSQL",
+    "cloudsql": "set the flag cloudsql.logical_decoding = on; then restart PostgreSQL",
+}
+
+
+def judge_version(version: int) -> Iterator[Finding]:
+    """Say whether this version can be watched at all; `version` is as in `server_version_num`."""
+    major, minor = divmod(version, 10_000)
+    if version < VERSION_MIN:
+        message = f"PostgreSQL {major} is too old; 14 and later can be watched"
+        yield fault("version", "server", message, "pg_upgrade")
+        return
+    if minor < _MINORS_SAFE.get(major, 0):
+        message = f"PostgreSQL {major}.{minor} can lose changes when a table is added to a publication"
+        yield warning(
+            "minor_version", "server", message, f"update PostgreSQL to {major}.{_MINORS_SAFE[major]} or later"
+        )
+        return
+    yield ok("version", "server", f"PostgreSQL {major}.{minor}")
+
+
+def judge_server(server: Server, slot: SlotFacts | None) -> Iterator[Finding]:
+    """Judge the settings of the server and the rights of our role."""
+    yield from judge_version(server.version)
+    yield from _wal_level(server)
+    yield from _room(server, slot)
+    yield from _role(server)
+    yield from _recovery(server)
+    yield from _limits(server)
+    yield from _synchronous(server)
+    if server.encoding == "SQL_ASCII":
+        message = f"database {server.database!r} has encoding SQL_ASCII: text that is not UTF-8 cannot be read"
+        yield warning("encoding", "server", message, "CREATE DATABASE … ENCODING 'UTF8', and move the data there")
+
+
+def judge_slot(name: str, slot: SlotFacts | None, server: Server, reader: WalSender | None) -> Iterator[Finding]:
+    """Judge the slot the watcher would read from; `reader` is who reads from it now."""
+    if slot is None:
+        yield ok("slot", name, f"slot {name!r} does not exist yet; the watcher creates it")
+        return
+    drop = f"SELECT pg_drop_replication_slot('{name}');"
+    if slot.plugin != PLUGIN:
+        what = f"decodes with {slot.plugin!r}" if slot.plugin else "is a physical slot"
+        yield fault(
+            "slot_plugin", name, f"slot {name!r} {what}: it is somebody else's", "name another slot in source.slot"
+        )
+    elif slot.database != server.database:
+        message = f"slot {name!r} belongs to database {slot.database!r}, and the DSN names {server.database!r}"
+        yield fault("slot_database", name, message, "name another slot in source.slot, or correct the DSN")
+    elif slot.is_lost:
+        reason = f" ({slot.invalidation_reason})" if slot.invalidation_reason else ""
+        message = f"PostgreSQL gave up slot {name!r}{reason}: changes are missing"
+        yield fault("slot_lost", name, message, f"{drop} -- then start a new journal and load the tables again")
+    elif slot.active:
+        yield _active(name, slot, reader)
+    else:
+        yield ok("slot", name, f"slot {name!r} is there and free")
+
+
+def _active(name: str, slot: SlotFacts, reader: WalSender | None) -> Finding:
+    end = f"SELECT pg_terminate_backend({slot.active_pid});"
+    if reader is not None and (reader.application_name or "").startswith(f"{APPLICATION_NAME}:"):
+        message = f"slot {name!r} is read by another watcher, pid {slot.active_pid}"
+        return warning("slot_active", name, message, f"stop that one first; if it is dead: {end}")
+    who = f"{reader.application_name!r}, " if reader is not None and reader.application_name else ""
+    message = f"slot {name!r} is read by {who}pid {slot.active_pid}, which is not a watcher of this role"
+    return fault("slot_active", name, message, f"name another slot in source.slot, or: {end}")
+
+
+def _wal_level(server: Server) -> Iterator[Finding]:
+    if server.wal_level == "logical":
+        yield ok("wal_level", "server", "wal_level is logical")
+        return
+    remedy = "ALTER SYSTEM SET wal_level = logical; -- then restart PostgreSQL"
+    remedy = _WAL_LEVEL_REMEDIES.get(server.provider or "", remedy)
+    yield fault("wal_level", "server", f"wal_level is {server.wal_level}, and has to be logical", remedy)
+
+
+def _room(server: Server, slot: SlotFacts | None) -> Iterator[Finding]:
+    """Whether a slot and a walsender are free; what is ours already counts as free."""
+    rows = (
+        ("max_replication_slots", server.used_replication_slots, server.max_replication_slots, slot is not None),
+        ("max_wal_senders", server.used_wal_senders, server.max_wal_senders, slot is not None and slot.active),
+    )
+    for setting, used, most, ours in rows:
+        if used >= most and not ours:
+            remedy = f"ALTER SYSTEM SET {setting} = {most + _ROOM}; -- then restart PostgreSQL"
+            yield fault(setting, "server", f"{setting} is {most}, and {used} are in use", remedy)
+        else:
+            yield ok(setting, "server", f"{setting} is {most}, and {used} are in use")
+
+
+def _role(server: Server) -> Iterator[Finding]:
+    role = quote(server.role)
+    if server.is_superuser:
+        message = f"role {role} is a superuser; the watcher needs far less"
+        yield warning("superuser", server.role, message, "CREATE ROLE watcher LOGIN REPLICATION PASSWORD '…';")
+    elif not server.has_replication:
+        grant = f"GRANT rds_replication TO {role};" if server.provider == "rds" else f"ALTER ROLE {role} REPLICATION;"
+        yield fault("replication_privilege", server.role, f"role {role} may not replicate", grant)
+    else:
+        yield ok("role", server.role, f"role {role} may replicate")
+
+
+def _recovery(server: Server) -> Iterator[Finding]:
+    if server.in_recovery:
+        message = "this server is a standby: no publication can be created here"
+        yield fault("standby", "server", message, "point the DSN at the primary")
+
+
+def _limits(server: Server) -> Iterator[Finding]:
+    if server.max_slot_wal_keep_bytes is None:
+        message = "max_slot_wal_keep_size has no limit: if the watcher stays away, WAL fills the server's disk"
+        remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf();"
+        yield warning("max_slot_wal_keep_size", "server", message, remedy)
+    seconds = server.idle_slot_timeout_seconds
+    if seconds is not None and seconds < IDLE_SLOT_TIMEOUT_SECONDS_MIN:
+        message = f"idle_replication_slot_timeout is {seconds:.0f} s: a watcher away for longer loses its slot"
+        remedy = "ALTER SYSTEM SET idle_replication_slot_timeout = '3d'; SELECT pg_reload_conf();"
+        yield warning("idle_replication_slot_timeout", "server", message, remedy)
+
+
+def _synchronous(server: Server) -> Iterator[Finding]:
+    for name in standby_names(server.synchronous_standby_names):
+        if name == "*" or name.lower().startswith(APPLICATION_NAME):
+            message = f"synchronous_standby_names names {name!r}: the application's commits would wait for the watcher"
+            remedy = (
+                "ALTER SYSTEM SET synchronous_standby_names = '…'; SELECT pg_reload_conf(); -- name the standbys"
+            )
+            yield fault("synchronous_standby_names", "server", message, remedy)
+            return

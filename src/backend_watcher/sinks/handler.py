@@ -1,0 +1,206 @@
+"""
+A user's function as a sink, so that it is ordered, retried, parked, measured and replayed like any other.
+
+An `async def` runs on the event loop, one change after the other, with nothing between the loop and the function. A
+plain `def` runs in a thread, a whole batch in one go.
+
+An attempt that is cancelled (delivery's timeout) counts for nothing: the whole batch is delivered again, so a function
+sees a change at least once. A thread cannot be cancelled. It is told to stop after the change it is at, and until it
+has, no batch with one of its keys begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from backend_watcher.contracts import Receipt
+from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten
+from backend_watcher.events.change import Change
+
+THREADS_MAX = 8
+"""Threads of one handler: so many batches of a plain function run at once."""
+
+
+class Handler:
+    """
+    Calls `function(change)` for each change, or `function(changes)` for each batch.
+
+    What it returns is ignored, what it raises is a HandlerError; a return is taken as DURABLE.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *, batch: bool = False, name: str | None = None, threads: int = THREADS_MAX
+    ) -> None:
+        if not callable(function):
+            raise ConfigError([f"handler: {type(function).__name__} is not a function"])
+        if threads < 1:
+            raise ConfigError([f"handler: threads is {threads!r}; 1 or more is right"])
+        self._function = function
+        self._by_batch = batch
+        self._name = name or _name_of(function)
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._late: set[_Attempt] = set()
+        self._is_async = _is_async(function)
+        if self._is_async:
+            self._deliver = self._await_batch if batch else self._await_each
+        else:
+            self._deliver = self._in_thread
+
+    async def open(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        """Let go of the threads; one that still runs ends after the change it is at."""
+        for attempt in self._late:
+            attempt.stop.set()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def flush(self) -> None:
+        """Nothing waits: a batch is done when `write` returns."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Say which function this is."""
+        runs_in = "loop" if self._is_async else "thread"
+        return {"kind": "handler", "name": self._name, "batch": self._by_batch, "runs_in": runs_in}
+
+    async def write(self, batch: Sequence[Change]) -> Receipt:
+        """Call the function. Raises PartlyWritten with a HandlerError where it raised."""
+        await self._deliver(batch)
+        return Receipt.DURABLE
+
+    async def _await_each(self, batch: Sequence[Change]) -> None:
+        # The hot path: nothing per change but the call itself.
+        function = self._function
+        done = 0
+        try:
+            for change in batch:
+                await function(change)
+                done += 1
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if _is_for_us(error):
+                raise
+            raise PartlyWritten(done, _handler_error(error)) from error
+
+    async def _await_batch(self, batch: Sequence[Change]) -> None:
+        try:
+            await self._function(batch)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if _is_for_us(error):
+                raise
+            raise _handler_error(error) from error
+
+    async def _in_thread(self, batch: Sequence[Change]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._late:
+            await self._wait_for_late(batch)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"watcher-{self._name}")
+        attempt = _Attempt(self._function, batch, self._by_batch)
+        running = loop.run_in_executor(self._pool, functools.partial(copy_context().run, attempt.run))
+        try:
+            # Shielded, because cancelling it would make a thread at work look finished.
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            attempt.stop.set()
+            self._late.add(attempt)
+            attempt.ended = running
+            running.add_done_callback(lambda _: self._late.discard(attempt))
+            raise
+        if attempt.error is None:
+            return
+        failure = _handler_error(attempt.error)
+        if self._by_batch:
+            raise failure from attempt.error
+        raise PartlyWritten(attempt.done, failure) from attempt.error
+
+    async def _wait_for_late(self, batch: Sequence[Change]) -> None:
+        keys = {_key(change) for change in batch}
+        late = [a.ended for a in self._late if a.ended is not None and not keys.isdisjoint(map(_key, a.batch))]
+        if late:
+            await asyncio.wait(late)
+
+
+class _Attempt:
+    """One batch in a thread. Written by the thread, read by the loop once the thread has ended."""
+
+    __slots__ = ("batch", "by_batch", "done", "ended", "error", "function", "stop")
+
+    def __init__(self, function: Callable[..., Any], batch: Sequence[Change], by_batch: bool) -> None:
+        self.function = function
+        self.batch = batch
+        self.by_batch = by_batch
+        self.stop = threading.Event()
+        self.done = 0
+        self.error: BaseException | None = None
+        self.ended: asyncio.Future[None] | None = None
+
+    def run(self) -> None:
+        """Call the function. What it raises is kept: a StopIteration cannot pass through a future."""
+        try:
+            if self.by_batch:
+                _refuse_awaitable(self.function(self.batch))
+                return
+            function, stopped = self.function, self.stop.is_set
+            for change in self.batch:
+                if stopped():
+                    return
+                result = function(change)
+                if result is not None:
+                    _refuse_awaitable(result)
+                self.done += 1
+        except BaseException as error:  # noqa: BLE001 sys.exit() in a function is a failed attempt, too
+            self.error = error
+
+
+def _refuse_awaitable(result: object) -> None:
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("the function returned something to await, and is not an async def")
+
+
+def _is_for_us(error: BaseException) -> bool:
+    """Say whether this is our own cancellation, and not one that the function brought upon itself."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _handler_error(error: BaseException) -> HandlerError:
+    if isinstance(error, HandlerError):
+        return error
+    failure = HandlerError(f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _key(change: Change) -> tuple[str, bytes]:
+    return change.table.full_name, change.key_bytes()
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"

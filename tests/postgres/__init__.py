@@ -1,0 +1,1 @@
+"""What we say to PostgreSQL, said to a real one."""
