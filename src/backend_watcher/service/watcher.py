@@ -1,0 +1,188 @@
+"""
+`Watcher`: what a user's program touches.
+
+    watcher = Watcher("shop")
+    watcher.to(RedisCache(key="product:{id}"), table="products")
+
+    @watcher.on("products", update=["stock"])
+    async def notify_seller(change: Change) -> None: ...
+
+Nothing is connected or checked here beyond the words themselves: `watcher run` puts it to work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from backend_watcher.contracts import Sink, Transform
+from backend_watcher.delivery.batch import BatchLimits
+from backend_watcher.delivery.route import ALL_OPERATIONS, Predicate, Rule
+from backend_watcher.delivery.subscription import Options
+from backend_watcher.errors import ConfigError
+from backend_watcher.events.change import Operation
+from backend_watcher.sinks.handler import Handler
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+NAME = re.compile(r"[a-z0-9_]{1,40}")
+
+Wish = bool | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A subscription as the user declared it; table names are as written."""
+
+    name: str
+    tables: tuple[str, ...]
+    operations: frozenset[Operation]
+    columns: frozenset[str]
+    predicate: Predicate | None
+    sink: Sink
+    options: Options
+    transforms: tuple[Transform, ...] = ()
+
+    def rule(self, full_name: str) -> Rule:
+        """Return the rule for one of its tables, by its full name."""
+        return Rule(full_name, self.operations, self.columns, self.predicate)
+
+
+@dataclass(slots=True)
+class Watcher:
+    """
+    A named set of subscriptions. The name becomes the slot's and the journal's, so it stays the same.
+
+    `dsn` is the PostgreSQL to watch; left out, it comes from `watcher.toml`, WATCHER_SOURCE__DSN or
+    DATABASE_URL. Raises ConfigError for a name that PostgreSQL would not take for a slot.
+    """
+
+    name: str
+    dsn: str | None = None
+    wanted: list[Wanted] = field(default_factory=list, init=False)
+    transforms: list[tuple[frozenset[str], Transform]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ConfigError([f"Watcher({self.name!r}): a name has 1 to 40 of a-z, 0-9 and _"])
+
+    def on(
+        self,
+        *tables: str,
+        insert: bool | None = None,
+        update: Wish | None = None,
+        delete: bool | None = None,
+        truncate: bool | None = None,
+        when: Predicate | None = None,
+        name: str | None = None,
+        batch: int | None = None,
+        batch_seconds: float = 0.0,
+        concurrency: int = 8,
+        timeout_seconds: float = 30.0,
+    ) -> Callable[[Function], Function]:
+        """
+        Call a function for each change of the tables, or, with `batch`, for up to so many at a time.
+
+        Without any of insert, update, delete and truncate it is called for all of them; `update=["stock"]`
+        means updates that changed one of these columns. `when` is a predicate on the change. Of one row the
+        function sees the changes in commit order, one at a time; `concurrency=1` keeps all of them so. An
+        `async def` runs on the event loop, a plain `def` in a thread. It may see a change again after a
+        crash: `change.event_id` is the same then.
+        """
+        operations, columns = _operations(insert, update, delete, truncate)
+
+        def register(function: Function) -> Function:
+            sink = Handler(function, batch=batch is not None, timeout_seconds=timeout_seconds)
+            options = Options(
+                concurrency=concurrency,
+                batch=BatchLimits(changes=batch or BatchLimits().changes, seconds=batch_seconds),
+                timeout_seconds=timeout_seconds,
+            )
+            subscription = name or getattr(function, "__name__", type(function).__name__)
+            self._add(Wanted(subscription, tuple(tables), operations, columns, when, sink, options))
+            return function
+
+        return register
+
+    def to(
+        self,
+        sink: Sink,
+        *,
+        table: str | Iterable[str],
+        insert: bool | None = None,
+        update: Wish | None = None,
+        delete: bool | None = None,
+        truncate: bool | None = None,
+        when: Predicate | None = None,
+        transform: Transform | Sequence[Transform] = (),
+        name: str | None = None,
+        batch: int = 1000,
+        batch_seconds: float = 0.0,
+        concurrency: int = 2,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        """Send the changes of one or more tables to a sink; the other arguments are as for `on`."""
+        tables = (table,) if isinstance(table, str) else tuple(table)
+        operations, columns = _operations(insert, update, delete, truncate)
+        kind = str(sink.describe().get("kind", type(sink).__name__))
+        transforms = (transform,) if callable(transform) else tuple(transform)
+        options = Options(
+            concurrency=concurrency,
+            batch=BatchLimits(changes=batch, seconds=batch_seconds),
+            timeout_seconds=timeout_seconds,
+        )
+        subscription = name or "_".join([kind, *(re.sub(r"\W", "_", t.rpartition(".")[2]) for t in tables)])
+        self._add(Wanted(subscription, tables, operations, columns, when, sink, options, transforms))
+
+    def transform(self, *tables: str) -> Callable[[Function], Function]:
+        """
+        Pass every change of the tables through a function before any subscription sees it.
+
+        It returns the change, `change.replace(new={…})`, or None to drop it; it must not do I/O. It applies to
+        subscriptions declared before and after it.
+        """
+
+        def register(function: Function) -> Function:
+            self.transforms.append((frozenset(tables), function))
+            return function
+
+        return register
+
+    def _add(self, wanted: Wanted) -> None:
+        faults = []
+        if not NAME.fullmatch(wanted.name):
+            faults.append(f"subscription {wanted.name!r}: a name has 1 to 40 of a-z, 0-9 and _; give one with name=")
+        if not wanted.tables:
+            faults.append(f"subscription {wanted.name!r}: name at least one table")
+        if any(there.name == wanted.name for there in self.wanted):
+            faults.append(f"subscription {wanted.name!r} is declared twice; give one of them another name=")
+        if wanted.options.concurrency < 1 or wanted.options.batch.changes < 1 or wanted.options.timeout_seconds <= 0:
+            faults.append(f"subscription {wanted.name!r}: concurrency, batch and timeout_seconds must be above 0")
+        if faults:
+            raise ConfigError(faults)
+        self.wanted.append(wanted)
+
+    def run(self) -> None:
+        """Do what `watcher run` does, from a program: returns after SIGTERM or SIGINT, when all is drained."""
+        from backend_watcher.service.supervise import run_watcher
+
+        run_watcher(self)
+
+
+def _operations(
+    insert: bool | None, update: Wish | None, delete: bool | None, truncate: bool | None
+) -> tuple[frozenset[Operation], frozenset[str]]:
+    """Return the operations that were asked for, and the columns an update must have changed."""
+    columns = frozenset(update) if update is not None and not isinstance(update, bool) else frozenset[str]()
+    asked = {
+        Operation.INSERT: insert,
+        Operation.UPDATE: bool(update) if update is not None else None,
+        Operation.DELETE: delete,
+        Operation.TRUNCATE: truncate,
+    }
+    named = frozenset(operation for operation, wish in asked.items() if wish)
+    if named:
+        return named | ({Operation.READ} if Operation.INSERT in named else frozenset()), columns
+    return ALL_OPERATIONS - {operation for operation, wish in asked.items() if wish is False}, columns
