@@ -68,7 +68,11 @@ async def make_role(conn: Connection, dsn: str, attributes: str = "REPLICATION",
 @asynccontextmanager
 async def reading(dsn: str, slot: str, publication: str, purpose: str = "capture") -> AsyncIterator[int]:
     """Read from a slot as a watcher does, and say which process serves it."""
-    async with await connect(dsn, purpose=purpose, replication=True) as walsender:
+    walsender = await connect(dsn, purpose=purpose, replication=True)
+    try:
         start = f"START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names '\"{publication}\"')"
         await walsender.execute(start.encode())
         yield walsender.info.backend_pid
+    finally:
+        # Not `async with`: a session that streams cannot be committed.
+        await walsender.close()

@@ -71,7 +71,7 @@ async def test_what_the_dsn_asks_for_stays_unless_it_contradicts_us(dsn: str) ->
         assert await _setting(watcher, "work_mem") == "77MB"
         assert await _setting(watcher, "DateStyle") == "ISO, YMD"
         assert await _setting(watcher, "application_name") == "backend_watcher:test"
-    assert watcher.info.get_parameters()["connect_timeout"] == "10"
+        assert watcher.info.get_parameters()["connect_timeout"] == "10"
     async with await connect(f"{dsn}?connect_timeout=3", purpose="test") as watcher:
         assert watcher.info.get_parameters()["connect_timeout"] == "3"
         assert watcher.info.get_parameters()["keepalives_idle"] == "10"

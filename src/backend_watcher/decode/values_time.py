@@ -103,5 +103,6 @@ def load_interval(data: bytes) -> Any:
 
 def _keep_text(data: bytes, match: Any, type_oid: int) -> PostgresText:
     if match is None:
-        raise malformed("date or time", data)
+        # Python's own complaint quotes the value.
+        raise malformed("date or time", data) from None
     return PostgresText(data.decode(), type_oid)

@@ -11,6 +11,12 @@ Load: TypeAlias = Callable[[bytes], Any]
 """Bytes as the server sent them become a Python value; each type has one for text and one for binary."""
 
 
+def qualify(schema: str, name: str) -> str:
+    """Write `schema.name`; a part with a dot or a leading quote in it is quoted, so that no two tables meet."""
+    parts = ['"' + part.replace('"', '""') + '"' if "." in part or part[:1] == '"' else part for part in (schema, name)]
+    return ".".join(parts)
+
+
 class Column:
     """One column: its name, its type, and whether it belongs to the replica identity."""
 
@@ -72,7 +78,7 @@ class Table:
         self.relation_oid = relation_oid
         self.schema = schema
         self.name = name
-        self.full_name = f"{schema}.{name}"
+        self.full_name = qualify(schema, name)
         # One of d(efault), n(othing), f(ull), i(ndex): pg_class.relreplident.
         self.replica_identity = replica_identity
         self.columns = columns

@@ -170,13 +170,15 @@ class Intake:
 
     def _has_room(self, size_bytes: int) -> bool:
         # What is larger than the whole queue or quota goes in alone, or it would wait for ever.
+        if size_bytes == 0:
+            return True
         queue = self._held_bytes == 0 or self._held_bytes + size_bytes <= self._queue_bytes
         return queue and self._lacking_bytes(size_bytes) <= 0
 
     def _lacking_bytes(self, size_bytes: int) -> int:
         """Return how many bytes the quota lacks for `size_bytes` more."""
         used = self._stored_bytes + self._held_bytes
-        if self._quota_bytes is None or size_bytes == 0 or used == 0:
+        if self._quota_bytes is None or used == 0:
             return 0
         return used + size_bytes - self._quota_bytes
 

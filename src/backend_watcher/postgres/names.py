@@ -11,7 +11,7 @@ NAME_BYTES_MAX = 63
 """NAMEDATALEN - 1: what is longer cannot be a name in PostgreSQL, which would cut it in silence."""
 
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
-_PART = re.compile(r'"(?:[^"]|"")+"|[^".]+')
+_PART = re.compile(r'"(?:[^"]|"")+"|[^".][^.]*')
 
 
 def parse_name(text: str) -> tuple[str, str]:

@@ -1,0 +1,139 @@
+"""What the running process knows of itself: told by the rooms, written to the log and into the journal's notes."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from backend_watcher.contracts import Journal
+from backend_watcher.errors import WatcherError
+from backend_watcher.events.position import Position
+
+log = structlog.get_logger("watcher")
+
+ERROR_TEXT_MAX = 500
+"""Characters of an error that are kept; a driver may quote at length."""
+
+
+@dataclass(slots=True)
+class SubscriptionFigures:
+    """How one subscription is doing."""
+
+    state: str = "running"
+    since: float = field(default_factory=time.time)
+    delivered: int = 0
+    batches: int = 0
+    failures: int = 0
+    attempt: int = 0
+    error: str | None = None
+    remedy: str | None = None
+    retry_seconds: float | None = None
+    cursor: Position | None = None
+
+    def enter(self, state: str) -> bool:
+        """Note the state; say whether it is another one than before."""
+        if state == self.state:
+            return False
+        self.state, self.since = state, time.time()
+        return True
+
+
+class Figures:
+    """An Observer that counts, logs what changes, and keeps notes for `watcher status`."""
+
+    def __init__(self, subscriptions: list[str]) -> None:
+        self.subscriptions = {name: SubscriptionFigures() for name in subscriptions}
+        self.captured_changes = 0
+        self.captured_bytes = 0
+        self.source = "starting"
+        self.source_detail = ""
+        self._started = time.time()
+        self._lock = threading.Lock()
+        self._written: dict[str, str] = {}
+
+    def captured(self, changes: int, size_bytes: int, lsn: int) -> None:
+        """Count what went to the journal."""
+        self.captured_changes += changes
+        self.captured_bytes += size_bytes
+
+    def source_state(self, state: str, detail: str) -> None:
+        """Log each change of the connection's state."""
+        with self._lock:
+            self.source, self.source_detail = state, detail
+        if state == "waiting":
+            log.warning("source unavailable", detail=detail)
+        else:
+            log.info(f"source {state}")  # noqa: G004 three fixed words
+
+    def delivered(self, subscription: str, changes: int, seconds: float, commit_micros: int) -> None:
+        """Count a batch; a subscription that had failed runs again."""
+        figures = self.subscriptions[subscription]
+        figures.delivered += changes
+        figures.batches += 1
+        if figures.error is not None:
+            figures.error = figures.remedy = figures.retry_seconds = None
+            figures.attempt = 0
+            if figures.enter("running"):
+                log.info("subscription delivers again", subscription=subscription)
+
+    def failed(self, subscription: str, error: BaseException, attempt: int, retry_seconds: float | None) -> None:
+        """Log a failure: what, what next, and what would mend it."""
+        figures = self.subscriptions[subscription]
+        figures.failures += 1
+        figures.attempt = attempt
+        figures.error = describe(error)
+        figures.remedy = error.remedy if isinstance(error, WatcherError) else None
+        figures.retry_seconds = retry_seconds
+        figures.enter("stopped" if retry_seconds is None else "retrying")
+        log.warning(
+            "delivery failed",
+            subscription=subscription,
+            error=figures.error,
+            attempt=attempt,
+            again_in_seconds=None if retry_seconds is None else round(retry_seconds, 2),
+            remedy=figures.remedy,
+        )
+
+    def settled(self, subscription: str, position: Position) -> None:
+        """Remember the cursor."""
+        self.subscriptions[subscription].cursor = position
+
+    def process_note(self, state: str) -> str:
+        """Say as JSON what this process does."""
+        with self._lock:
+            note = {
+                "pid": os.getpid(),
+                "state": state,
+                "since": self._started,
+                "source_state": self.source,
+                "detail": self.source_detail,
+            }
+        return json.dumps(note)
+
+    async def write_notes(self, journal: Journal, state: str) -> None:
+        """Put what changed since the last call where `watcher status` finds it."""
+        notes = {"process": self.process_note(state)}
+        notes |= {f"subscription:{name}": _note(figures) for name, figures in self.subscriptions.items()}
+        for name, text in notes.items():
+            if self._written.get(name) != text:
+                await journal.set_note(name, text)
+                self._written[name] = text
+
+
+def describe(error: BaseException) -> str:
+    """Write an error as one line: its name, and what it says."""
+    text = str(error).strip().replace("\n", " ")[:ERROR_TEXT_MAX]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _note(figures: SubscriptionFigures) -> str:
+    kept: dict[str, Any] = {"state": figures.state, "since": figures.since}
+    if figures.error is not None:
+        kept |= {"error": figures.error, "remedy": figures.remedy, "attempt": figures.attempt}
+    return json.dumps(kept)

@@ -1,0 +1,1 @@
+"""One suite for each contract, run by everything that keeps it."""

@@ -1,0 +1,1 @@
+"""The journal, against real files, real kills and a real full disk."""
