@@ -32,9 +32,7 @@ def test_a_second_owner_is_told_the_pid_of_the_first(tmp_path):
 
 def test_a_killed_owner_leaves_no_lock(tmp_path):
     path = tmp_path / "x.lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as owner:
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline() == b"locked\n"
         with pytest.raises(JournalLocked, match=f"process {owner.pid} has"):
             Lock(path)

@@ -67,10 +67,14 @@ def test_what_is_kept_for_others_is_bounded(reader, chunks, monkeypatch):
 
 
 def test_a_flipped_byte_names_the_block(path, chunks):
-    spoil(path, "UPDATE block SET payload = substr(payload, 1, 90) || x'00' || substr(payload, 92) WHERE number = 2")
+    spoil(
+        path,
+        "UPDATE block SET payload = CAST(substr(payload, 1, 90) || x'ff' || substr(payload, 92) AS BLOB) WHERE number=2",
+    )
     reader = Reader(path, {}, lambda: STREAM)
     assert len(reader.read(START, 1)) == 1
-    with pytest.raises(JournalBroken, match=rf"journal\.db: block {chunks[1].first} to {chunks[1].last}"):
+    where = f"block {chunks[1].first} to {chunks[1].last}"
+    with pytest.raises(JournalBroken, match=rf"journal\.db: {where}"):
         reader.read(START, ALL)
     with pytest.raises(JournalBroken):
         reader.read(chunks[0].last, 1)

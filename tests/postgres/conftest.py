@@ -30,9 +30,7 @@ def dsn(server: EmbeddedPostgres) -> Iterator[str]:
         roles = {row[0] for row in admin.execute("SELECT rolname FROM pg_roles")}
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         yield f"{server.dsn.rpartition('/')[0]}/{name}"
-        admin.execute(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL"
-        )
+        admin.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
         for (slot,) in admin.execute("SELECT slot_name FROM pg_replication_slots WHERE active_pid IS NULL").fetchall():
             admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -66,9 +64,13 @@ async def make_role(conn: Connection, dsn: str, attributes: str = "REPLICATION",
 
 
 @asynccontextmanager
-async def reading(dsn: str, slot: str, publication: str, purpose: str = "capture") -> AsyncIterator[int]:
+async def reading(
+    dsn: str, slot: str, publication: str, application_name: str = "backend_watcher:capture"
+) -> AsyncIterator[int]:
     """Read from a slot as a watcher does, and say which process serves it."""
-    walsender = await connect(dsn, purpose=purpose, replication=True)
+    walsender = await psycopg.AsyncConnection.connect(
+        dsn, autocommit=True, replication="database", application_name=application_name
+    )
     try:
         start = f"START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names '\"{publication}\"')"
         await walsender.execute(start.encode())

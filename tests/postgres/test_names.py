@@ -64,13 +64,13 @@ def test_a_written_name_is_read_back(schema: str, name: str) -> None:
     assert parse_name(format_name(schema, name)) == (schema, name)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-async def test_a_quoted_name_is_one_line_and_the_same_to_the_server(conn: Connection, name: str) -> None:
-    written = quote(name)
-    assert written.isprintable()
-    cursor = await conn.execute(f"SELECT 1 AS {written}".encode())
-    assert cursor.description is not None
-    assert cursor.description[0].name == name
+async def test_a_quoted_name_is_one_line_and_the_same_to_the_server(conn: Connection) -> None:
+    for name in HOSTILE:
+        written = quote(name)
+        assert written.isprintable()
+        cursor = await conn.execute(f"SELECT 1 AS {written}".encode())
+        assert cursor.description is not None
+        assert cursor.description[0].name == name
 
 
 def test_the_servers_own_spelling_is_kept_where_it_is_one_line() -> None:

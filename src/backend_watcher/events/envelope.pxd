@@ -16,6 +16,10 @@ cdef int KIND_UNCHANGED
 cdef int KIND_TEXT
 cdef int KIND_BINARY
 
+cdef int BLANK
+cdef int PLUS
+cdef int ZERO
+
 cdef object _encode_text
 
 @cython.locals(parts=list)
@@ -28,6 +32,8 @@ cdef class RowWriter:
     cdef list _heads
     cdef list _opens
     cdef list _closes
+    cdef list _kinds
+    cdef dict _index_of
     cdef Py_ssize_t _count
 
     @cython.locals(data=bytes, at=Py_ssize_t, start=Py_ssize_t, size=Py_ssize_t, index=Py_ssize_t, kind=cython.uchar,

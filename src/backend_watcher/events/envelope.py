@@ -56,11 +56,16 @@ KIND_UNCHANGED = 117  # u
 KIND_TEXT = 116  # t
 KIND_BINARY = 98  # b
 
+BLANK = 32
+PLUS = 43
+ZERO = 48
+
 JSON_OIDS = frozenset({114, 3802})
-_CODES = dict.fromkeys((20, 21, 23, 26), COPY)
+_CODES = dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), COPY)
 _CODES |= dict.fromkeys((18, 19, 25, 1042, 1043), TEXT)
 _CODES |= dict.fromkeys((1700, 2950, 1082, 1083, 1186), QUOTE)
-_CODES |= {16: BOOL, 1184: MOMENT, 1114: LOCAL} | dict.fromkeys(JSON_OIDS, JSON)
+# jsonb is written by the server without line breaks, json as the user wrote it.
+_CODES |= {16: BOOL, 114: JSON, 1114: LOCAL, 1184: MOMENT, 3802: COPY}
 
 _encode_text = msgspec.json.Encoder().encode
 _encode_json = msgspec.json.Encoder(decimal_format="number").encode
@@ -84,17 +89,19 @@ class RowWriter:
     lacks a value, the one of `old` is taken if it has it, as it does under REPLICA IDENTITY FULL.
     """
 
-    __slots__ = ("_closes", "_codes", "_count", "_heads", "_opens", "columns", "table")
+    __slots__ = ("_closes", "_codes", "_count", "_heads", "_index_of", "_kinds", "_opens", "columns", "table")
 
     def __init__(self, table: Table, columns: Sequence[str] | None = None) -> None:
         unknown = [name for name in columns or () if name not in table.index_of]
         if unknown:
             raise ValueError(f"{table.full_name} has no column {unknown[0]!r}")
         self.table = table
+        self._index_of: dict[str, int] = table.index_of
         self.columns: tuple[Column, ...] = table.columns
         chosen = set(table.index_of if columns is None else columns)
         self._count = len(table.columns)
-        self._codes = [_CODES.get(c.type_oid, OTHER) if c.name in chosen else LEFT_OUT for c in table.columns]
+        self._kinds = [_CODES.get(c.type_oid, OTHER) for c in table.columns]
+        self._codes = [k if c.name in chosen else LEFT_OUT for c, k in zip(table.columns, self._kinds, strict=True)]
         self._heads = [b"," + _encode_text(c.name) + b":" for c in table.columns]
         quotes = [b"" if code == COPY else b'"' for code in self._codes]
         self._opens = [head + quote for head, quote in zip(self._heads, quotes, strict=True)]
@@ -132,7 +139,13 @@ class RowWriter:
             elif code == TEXT:
                 parts.append(heads[index])
                 parts.append(_encode_text(data[start:at].decode()))
-            elif code == MOMENT and data[at - 3 : at] == b"+00" and data[start + 10] == 32:
+            elif (
+                code == MOMENT
+                and size >= 22
+                and data[start + 10] == BLANK
+                and data[at - 3] == PLUS
+                and data[at - 2] == data[at - 1] == ZERO
+            ):
                 parts.append(opens[index])
                 parts.append(data[start : start + 10])
                 parts.append(b"T")
@@ -202,7 +215,7 @@ class RowWriter:
         column = self.columns[index]
         if raw is None:
             return b"null"
-        code = _CODES.get(column.type_oid, OTHER)
+        code = self._kinds[index]
         if row._values is not None or code == OTHER:
             return value_to_json(row[column.name], column.type_oid)
         if code == COPY:
@@ -239,12 +252,12 @@ class RowWriter:
             raw = row.raw(name)
         if raw is None:
             return None
-        index = self.table.index_of[name]
-        code = _CODES.get(self.columns[index].type_oid, OTHER)
+        index = self._index_of[name]
+        code = self._kinds[index]
         if row._values is None and code in (COPY, QUOTE, TEXT):
             return raw
         cell = self._cell_json(raw, row, index)
-        if cell[:1] != b'"' or code == JSON:
+        if cell[:1] != b'"' or self.columns[index].type_oid in JSON_OIDS:
             return cell
         return cell[1 : len(cell) - 1] if b"\\" not in cell else msgspec.json.decode(cell, type=str).encode()
 
@@ -312,12 +325,13 @@ def value_to_json(value: Any, type_oid: int = 0) -> bytes:
     if value is None:
         return b"null"
     if type_oid in JSON_OIDS:
-        return _encode_json(value)
+        # Text of a kind of its own: a document that Python has no form for, as the server wrote it.
+        return value.encode() if isinstance(value, str) and type(value) is not str else _encode_json(value)
     write = _WRITE.get(type(value))
     if write is not None:
         return write(value)
     for kind, inherited in _WRITE.items():
-        if isinstance(value, kind) and not isinstance(value, Enum):
+        if kind is not str and isinstance(value, kind) and not isinstance(value, Enum):
             return inherited(value)
     return _encode_text(str(value))
 
@@ -340,7 +354,7 @@ def _moment(cell: bytes, zoned: bool) -> bytes:
     if cell.endswith(b"+00"):
         return cell[:10] + b"T" + cell[11 : len(cell) - 3] + b"Z"
     try:
-        return _rfc3339(datetime.fromisoformat(cell.decode())).encode()
+        return _rfc3339(datetime.fromisoformat(cell.decode()).astimezone(UTC)).encode()
     except (ValueError, OverflowError):
         return cell
 

@@ -27,11 +27,10 @@ GROUP_PAGES = 6
 
 
 class Space:
-    """Keeps the file and its WAL small. `free_bytes_max` is what the file may keep for later."""
+    """Keeps the file and its WAL small."""
 
-    def __init__(self, connection: sqlite3.Connection, free_bytes_max: int = SHRINK_BYTES) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._free_bytes_max = free_bytes_max
         self._wal_bytes = 0
         self._may_shrink = True
 
@@ -53,7 +52,7 @@ class Space:
     def _shrink(self) -> bool:
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        self._may_shrink = free * PAGE_BYTES > self._free_bytes_max and free * 2 > pages
+        self._may_shrink = free * PAGE_BYTES > SHRINK_BYTES and free * 2 > pages
         if self._may_shrink:
             # It gives back a page each time it is stepped; fetchall steps it to the end.
             self._connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()

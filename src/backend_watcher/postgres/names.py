@@ -38,7 +38,8 @@ def parse_name(text: str) -> tuple[str, str]:
 
 def format_name(schema: str, name: str) -> str:
     """Write a table's name so that `parse_name` reads it back."""
-    return ".".join(quote(part) if "." in part or part.startswith('"') else part for part in (schema, name))
+    parts = (part.replace('"', '""') if "." in part or part.startswith('"') else None for part in (schema, name))
+    return ".".join(f'"{part}"' if part else plain for part, plain in zip(parts, (schema, name), strict=True))
 
 
 def quote(name: str) -> str:

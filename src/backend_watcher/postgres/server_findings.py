@@ -145,8 +145,6 @@ def _synchronous(server: Server) -> Iterator[Finding]:
     for name in standby_names(server.synchronous_standby_names):
         if name == "*" or name.lower().startswith(APPLICATION_NAME):
             message = f"synchronous_standby_names names {name!r}: the application's commits would wait for the watcher"
-            remedy = (
-                "ALTER SYSTEM SET synchronous_standby_names = '…'; SELECT pg_reload_conf(); -- name the standbys"
-            )
+            remedy = "ALTER SYSTEM SET synchronous_standby_names = '…'; SELECT pg_reload_conf(); -- name the standbys"
             yield fault("synchronous_standby_names", "server", message, remedy)
             return

@@ -50,7 +50,7 @@ class SlotFacts:
 
 @dataclass(frozen=True, slots=True)
 class WalSender:
-    """A connection that reads WAL. Everything but `pid` is None where our role may not see it."""
+    """A connection that reads WAL. States and positions are None where our role may not see them."""
 
     pid: int
     role: str | None

@@ -178,7 +178,7 @@ class RedisCache:
                     writer = self._writer(table)
                     doubt = self._doubt(table)
                 if change.code == INSERT or change.code == READ:
-                    entries[template(writer, change.row)] = index
+                    entries[template(writer, change.new)] = index
                     continue
                 if doubt is not None:
                     raise doubt
@@ -219,34 +219,47 @@ class RedisCache:
                 )
         return None
 
-    def _json(self, batch: Sequence[Change], index: int) -> bytes:
-        change = batch[index]
-        new = change.new
-        assert new is not None
-        try:
-            return self._writer(change.table).json(new, change.old, True)
-        except Incomplete as error:
-            raise _RejectedAt(index, _unavailable(change.table, error.column)) from error
-        except ValueError as error:
-            reason = f"{change.table.full_name}: a value cannot be written as JSON ({type(error).__name__})"
-            raise _RejectedAt(index, SinkRejected(reason)) from error
-
     def _guarded(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[_Packed]:
         """Yield script calls that set and delete entries, each unless something newer is there."""
-        head = (b"EVALSHA", _sha("write_json"), b"1", self._floor, self._ttl, self._tombstone_ttl)
+        places: list[bytes] = []
         arguments: list[bytes] = []
-        for key, index in entries.items():
-            change = batch[index if index >= 0 else ~index]
-            arguments += (
-                key,
-                b"%016x%08x" % (change.transaction.commit_lsn, change.ordinal),
-                self._json(batch, index) if index >= 0 else b"",
-            )
-            if len(arguments) == 3 * KEYS_MAX:
-                yield _command(*head, *arguments)
-                arguments = []
-        if arguments:
-            yield _command(*head, *arguments)
+        for key, index, value in self._values(batch, entries):
+            change = batch[index]
+            place = MARK + key
+            places.append(place)
+            arguments += (key, value, place, b"%016x%08x" % (change.transaction.commit_lsn, change.ordinal))
+            if len(places) == KEYS_MAX:
+                yield self._write_json(places, arguments)
+                places, arguments = [], []
+        if places:
+            yield self._write_json(places, arguments)
+
+    def _values(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[tuple[bytes, int, bytes]]:
+        """Yield key, index and JSON of each entry; nothing instead of JSON where it is to be deleted."""
+        table: Table | None = None
+        index = 0
+        try:
+            for key, index in entries.items():
+                if index < 0:
+                    yield key, ~index, b""
+                    continue
+                change = batch[index]
+                if change.table is not table:
+                    table = change.table
+                    write = self._writer(table).json
+                new = change.new
+                assert new is not None
+                yield key, index, write(new, change.old, True)
+        except Incomplete as error:
+            raise _RejectedAt(index, _unavailable(batch[index].table, error.column)) from error
+        except ValueError as error:
+            reason = f"{batch[index].table.full_name}: a value cannot be written as JSON ({type(error).__name__})"
+            raise _RejectedAt(index, SinkRejected(reason)) from error
+
+    def _write_json(self, places: list[bytes], arguments: list[bytes]) -> _Packed:
+        count = b"%d" % (len(places) + 1)
+        times = (self._ttl, self._tombstone_ttl)
+        return _command(b"EVALSHA", _sha("write_json"), count, self._floor, *places, *times, *arguments)
 
     def _unguarded(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[_Packed]:
         """Yield plain commands that set and delete entries."""
@@ -254,10 +267,10 @@ class RedisCache:
         for at in range(0, len(gone), KEYS_MAX):
             yield _command(b"UNLINK", *gone[at : at + KEYS_MAX])
         pairs: list[bytes] = []
-        for key, index in entries.items():
-            if index < 0:
+        for key, _, value in self._values(batch, entries):
+            if not value:
                 continue
-            pairs += (key, self._json(batch, index))
+            pairs += (key, value)
             if len(pairs) == 2 * KEYS_MAX:
                 yield self._set(pairs)
                 pairs = []

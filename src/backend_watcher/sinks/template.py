@@ -37,8 +37,9 @@ class KeyTemplate:
         """The literal text before the first column."""
         return self._prefix
 
-    def key(self, writer: RowWriter, row: Row, old: Row | None = None) -> bytes:
+    def key(self, writer: RowWriter, row: Row | None, old: Row | None = None) -> bytes:
         """Make a row's key. Raises SinkRejected where a column has no value or is NULL."""
+        assert row is not None
         if self._single is not None:
             text = writer.text(row, self._single, old)
             if not isinstance(text, bytes):

@@ -27,7 +27,7 @@ SELECT set_config('statement_timeout', %(milliseconds)s, true);
 
 -- name: open_transactions
 -- Transactions that write, oldest first: what the creation of a slot waits for. pg_locks shows every one of them
--- to every role; pg_stat_activity knows more, but hides it from roles without pg_read_all_stats.
+-- to every role; pg_stat_activity knows more, but hides the age from roles without pg_read_all_stats.
 SELECT l.pid, a.datname::text AS database, a.usename::text AS role, nullif(a.application_name, '') AS application_name,
        (SELECT p.gid FROM pg_prepared_xacts p WHERE p.transaction = l.transactionid) AS prepared,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age_seconds
@@ -39,7 +39,7 @@ ORDER BY age(l.transactionid) DESC
 LIMIT %(limit)s;
 
 -- name: wal_senders
--- Who reads WAL from this server. Without pg_read_all_stats everything but the pid and our own names is NULL.
+-- Who reads WAL from this server. Without pg_read_all_stats the states and positions are NULL, even our own.
 SELECT r.pid, r.usename::text AS role, r.application_name, r.state, r.sync_state, r.sync_priority,
        r.sent_lsn::text AS sent_lsn, r.write_lsn::text AS write_lsn,
        r.flush_lsn::text AS flush_lsn, r.replay_lsn::text AS replay_lsn

@@ -1,0 +1,62 @@
+# Bare `make` prints this menu. Everything happens in .venv; nothing outside this folder is changed.
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+SOURCES := pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.pxd' -o -name '*.sql' -o -name '*.lua' -o -name '*.toml')
+PYTEST := $(PY) -m pytest
+JSON ?=
+ROWS ?= 1000000
+UPDATES ?= 200000
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-pure test-all faults check bench clean
+
+help: ## this menu
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## everything on an embedded PostgreSQL and Valkey, with a shop that sells
+	@$(VENV)/bin/watcher demo
+
+test: $(VENV)/.test test-pure ## every test that needs only Python packages: real PostgreSQL 18, real Valkey
+	$(PYTEST)
+
+test-pure: $(VENV)/.test ## the tests of the compiled files once more, without compilation
+	PYTHONPATH=src $(PYTEST) -q tests/events tests/decode tests/fuzz tests/oracle
+
+test-all: test check ## what needs other programs too: every PostgreSQL that is installed here
+	$(PYTEST) -m servers
+
+faults: $(VENV)/.test ## the watcher killed again and again, then nothing lost and nothing wrong
+	$(PYTEST) tests/faults -s
+
+check: $(VENV)/.check ## style, types, walls
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.test ## speed, as ratios in one run (ROWS=, UPDATES=, JSON=file)
+	$(PY) benchmarks/bench.py --rows $(ROWS) --updates $(UPDATES) $(if $(JSON),--json $(JSON))
+
+clean: ## remove the virtual environment and what builds leave behind
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A Python of 3.11 or later that can make virtual environments; the newest is not needed.
+$(PY):
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$($$python --version)"; exec $$python -m venv $(VENV); fi; done; \
+	if command -v uv >/dev/null; then exec uv venv --seed --python '>=3.11' $(VENV); fi; \
+	echo "Python 3.11 or later with venv is needed (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1
+
+$(VENV)/.demo: $(PY) $(SOURCES)
+	$(PY) -m pip install --quiet --disable-pip-version-check '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(PY) $(SOURCES)
+	$(PY) -m pip install --quiet --disable-pip-version-check '.[test]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.check: $(VENV)/.test
+	$(PY) -m pip install --quiet --disable-pip-version-check '.[test,check]'
+	@touch $@

@@ -1,0 +1,27 @@
+"""The public names are deliberate: listed once, sorted, and all there."""
+
+import importlib
+
+import pytest
+
+import backend_watcher
+
+PUBLIC = {
+    "backend_watcher": ["ABSENT", "UNCHANGED", "Change", "Operation", "Position", "Row", "Watcher", "__version__"],
+    "backend_watcher.embedded": ["EmbeddedPostgres", "EmbeddedValkey", "Way"],
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_names_are_what_we_promise(module: str) -> None:
+    loaded = importlib.import_module(module)
+    assert loaded.__all__ == PUBLIC[module]
+    for name in loaded.__all__:
+        assert getattr(loaded, name) is not None
+
+
+def test_no_other_name_leaks_from_the_front_door() -> None:
+    rooms = {"capture", "cli", "contracts", "decode", "delivery", "demo", "embedded", "errors", "events"}
+    rooms |= {"journal", "postgres", "probes", "service", "sinks", "testing", "version"}
+    leaked = {name for name in vars(backend_watcher) if not name.startswith("_")}
+    assert leaked - set(backend_watcher.__all__) - rooms == set()
