@@ -24,7 +24,7 @@ def extensions():
             ".".join(path.with_suffix("").parts[1:]),
             [str(path.with_suffix(".py"))],
             optional=optional,
-            extra_compile_args=["-O3"],
+            extra_compile_args=["-O2", "-g0"],
         )
         for path in SOURCES
     ]
@@ -42,4 +42,4 @@ def extensions():
     )
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})

@@ -67,10 +67,8 @@ def test_what_is_kept_for_others_is_bounded(reader, chunks, monkeypatch):
 
 
 def test_a_flipped_byte_names_the_block(path, chunks):
-    spoil(
-        path,
-        "UPDATE block SET payload = CAST(substr(payload, 1, 90) || x'ff' || substr(payload, 92) AS BLOB) WHERE number=2",
-    )
+    changed = "CAST(substr(payload, 1, 90) || x'ff' || substr(payload, 92) AS BLOB)"
+    spoil(path, f"UPDATE block SET payload = {changed} WHERE number = 2")
     reader = Reader(path, {}, lambda: STREAM)
     assert len(reader.read(START, 1)) == 1
     where = f"block {chunks[1].first} to {chunks[1].last}"

@@ -49,6 +49,8 @@ async def test_a_killed_writer_lost_nothing_it_reported(path, lines):
         reported = list(itertools.islice(writer.stdout, lines))
         writer.kill()
         reported += [line for line in writer.stdout if line.endswith("\n")]
+    with SqliteJournalView(path) as view:
+        assert view.state().durable_lsn >= int(reported[-1].split()[0])
     await check_nothing_is_lost(path, reported)
 
 

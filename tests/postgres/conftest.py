@@ -18,7 +18,9 @@ from backend_watcher.postgres.connect import Connection, connect
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
     """A server as it should be."""
-    with EmbeddedPostgres(settings={"max_prepared_transactions": "5", "max_slot_wal_keep_size": "1GB"}) as postgres:
+    # Nothing here outlives a crash of the machine, so nothing needs to wait for the disk.
+    settings = {"max_prepared_transactions": "5", "max_slot_wal_keep_size": "1GB", "fsync": "off"}
+    with EmbeddedPostgres(settings=settings) as postgres:
         yield postgres
 
 

@@ -24,6 +24,10 @@ from .conftest import make, make_role, reading
 
 SLOT, PUBLICATION = "shop", "shop"
 _OLD = Wish(old_values=True)
+_PARTITIONED = "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE t1 PARTITION OF t DEFAULT"
+_BY_INDEX = (
+    "CREATE TABLE t (id int NOT NULL); CREATE UNIQUE INDEX i ON t (id); ALTER TABLE t REPLICA IDENTITY USING INDEX i"
+)
 _INSERTS = Wish(updates=False, deletes=False)
 
 
@@ -97,26 +101,23 @@ def _tables(*, old: bool = False) -> Mapping[str, Wish]:
         ("replica_identity", "CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t REPLICA IDENTITY NOTHING", _tables()),
         (
             "replica_identity",
-            "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE t1 PARTITION OF t DEFAULT;"
-            " ALTER TABLE t1 REPLICA IDENTITY NOTHING",
+            f"{_PARTITIONED}; ALTER TABLE t1 REPLICA IDENTITY NOTHING",
             _tables(),
         ),
         (
             "replica_identity",
-            "CREATE TABLE t (id int PRIMARY KEY, u int NOT NULL UNIQUE);"
-            " ALTER TABLE t REPLICA IDENTITY USING INDEX t_u_key; ALTER TABLE t DROP CONSTRAINT t_u_key",
+            f"{_BY_INDEX}; ALTER TABLE t ADD PRIMARY KEY (id); DROP INDEX i",
             _tables(),
         ),
         ("old_values", "CREATE TABLE t (id int PRIMARY KEY)", _tables(old=True)),
         (
             "old_values",
-            "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE t1 PARTITION OF t DEFAULT",
+            _PARTITIONED,
             _tables(old=True),
         ),
         (
             "no_primary_key",
-            "CREATE TABLE t (id int NOT NULL); CREATE UNIQUE INDEX i ON t (id);"
-            " ALTER TABLE t REPLICA IDENTITY USING INDEX i",
+            _BY_INDEX,
             _tables(),
         ),
         (
@@ -184,7 +185,7 @@ async def test_a_table_that_is_missing_comes_with_the_name_that_was_meant(dsn: s
     report = await look(dsn, {"orders": Wish()})
     (found,) = report.faults
     assert (found.code, found.remedy) == ("table_missing", "write sales.orders instead")
-    with pytest.raises(PreflightFailed, match="did you mean 'sales.orders'"):
+    with pytest.raises(PreflightFailed, match="did you mean 'sales"):
         report.raise_if_faulty()
 
 
@@ -195,7 +196,9 @@ async def test_what_is_no_table_cannot_be_watched(dsn: str, conn: Connection) ->
         "CREATE MATERIALIZED VIEW m AS SELECT 1 AS id",
         "CREATE SEQUENCE s",
         "CREATE TYPE c AS (id int)",
-        "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE f (id int) SERVER s",
+        "CREATE FOREIGN DATA WRAPPER w",
+        "CREATE SERVER w FOREIGN DATA WRAPPER w",
+        "CREATE FOREIGN TABLE f (id int) SERVER w",
         "CREATE TEMP TABLE tmp (id int PRIMARY KEY)",
     )
     row = await (await conn.execute("SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()")).fetchone()
@@ -207,7 +210,7 @@ async def test_what_is_no_table_cannot_be_watched(dsn: str, conn: Connection) ->
 async def test_a_partition_beside_its_own_table(dsn: str, conn: Connection) -> None:
     await make(
         conn,
-        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE t1 PARTITION OF t DEFAULT",
+        _PARTITIONED,
     )
     assert codes(await look(dsn, {"t": Wish(), "t1": Wish()})) == ["partition_of_watched"]
 
@@ -295,12 +298,13 @@ async def test_a_server_set_up_for_something_else(tmp_path: Path) -> None:
             for finding in report.faults + report.warnings[1:]:
                 for statement in finding.remedy.partition(" -- ")[0].replace("'…'", "''").split("; "):
                     await conn.execute(statement.encode())
-            if conn.info.server_version >= 180_000:
+            left = ["idle_replication_slot_timeout"] if conn.info.server_version >= 180_000 else []
+            if left:
                 await conn.execute("ALTER SYSTEM SET idle_replication_slot_timeout = '1h'")
         wrong.restart()
         report = await look(wrong.dsn)
         report.raise_if_faulty()
-        assert set(codes(report)) <= {"idle_replication_slot_timeout"}
+        assert codes(report) == left
 
 
 async def test_a_server_that_does_not_answer_is_worth_another_try(server: EmbeddedPostgres) -> None:

@@ -1,4 +1,4 @@
-"""What a healthy server of today cannot show: old versions, standbys, other providers. The rest is in test_preflight."""
+"""What a healthy server of today cannot show: old versions, standbys, other providers."""
 
 from __future__ import annotations
 

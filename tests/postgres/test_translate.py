@@ -40,7 +40,7 @@ def test_the_sqlstate_decides_whether_trying_again_may_help(state: str, kind: ty
 
 async def test_what_the_server_says_is_carried_on_without_rows(conn: Connection) -> None:
     await make(conn, "CREATE TABLE t (secret text PRIMARY KEY)", "INSERT INTO t VALUES ('canary')")
-    with pytest.raises(SourceRefused, match="duplicate key.*23505") as caught, translating():
+    with pytest.raises(SourceRefused, match=r"duplicate key.*23505") as caught, translating():
         await conn.execute("INSERT INTO public.t VALUES ('canary')")
     assert "canary" not in str(caught.value)
 

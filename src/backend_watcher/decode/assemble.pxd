@@ -10,7 +10,7 @@ cdef class Assembler:
     cdef long long _last_ordinal
     cdef dict _tables
     cdef dict _columns
-    cdef unsigned int _cached_oid
+    cdef long long _cached_oid
     cdef Py_ssize_t _cached_columns
     cdef public object wants
     cdef readonly bint in_transaction
@@ -40,10 +40,10 @@ cdef class Assembler:
     @cython.locals(mark=cython.uchar, place=Py_ssize_t, oid=cython.uint)
     cdef unsigned int _row(self, unsigned char kind, bytes data, Py_ssize_t at, Py_ssize_t end, unsigned int size) except 1
 
-    cdef int _remember(self, unsigned int oid, bytes data, Py_ssize_t at) except -1
+    cdef int _remember(self, unsigned int oid, Py_ssize_t at) except -1
 
     @cython.locals(first=cython.longlong, last=cython.longlong)
-    cdef bint _number(self, long long changes) except -1
+    cdef bint _number(self, long long changes, Py_ssize_t at) except -1
 
     @cython.locals(micros=cython.ulonglong)
     cdef int _begin(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1

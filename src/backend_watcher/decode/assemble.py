@@ -13,7 +13,19 @@ from __future__ import annotations
 from array import array
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
-from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Message, Relation, Truncate, decode
+from backend_watcher.decode.pgoutput import (
+    KEY,
+    NEW,
+    OLD,
+    Message,
+    Prepared,
+    Relation,
+    StreamCommit,
+    StreamStart,
+    StreamStop,
+    Truncate,
+    decode,
+)
 from backend_watcher.decode.reader import too_short, tuple_end, uint32_at, uint64_at
 from backend_watcher.errors import ProtocolError
 from backend_watcher.events.chunk import Chunk
@@ -41,7 +53,7 @@ class Assembler:
         self._last_ordinal = last.ordinal
         self._tables: dict[int, Table] = {}
         self._columns: dict[int, int] = {}
-        self._cached_oid = 0
+        self._cached_oid = -1
         self._cached_columns = -1
         self.wants: Relation | None = None
         # The transaction the next message belongs to.
@@ -76,32 +88,37 @@ class Assembler:
         Take the XLogData messages that lie end to end in `data`, from message number `start` on.
 
         Returns how many are taken. Fewer than all means that `wants` holds a Relation to be answered with
-        `define`; then feed again with what was returned as `start`. Raises ProtocolError.
+        `define`; then feed again with what was returned as `start`. Raises ProtocolError, with the offset in
+        the message; the stream ends there, and nothing can be taken after it.
         """
         at = 0
-        for number in range(start):
-            at += sizes[number]
-        begun = at
-        number = start
+        number = 0
         count = len(sizes)
-        while number < count:
-            size = sizes[number]
-            end = at + size
-            if size <= XLOG_HEADER or end > len(data):
-                raise ProtocolError(f"a CopyData of {size} bytes", offset=at, message_type="w")
-            kind = data[at + XLOG_HEADER]
-            if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
-                self._sizes.append(self._row(kind, data, at + XLOG_HEADER, end, size))
-            elif kind == 66:  # B
-                self._begin(data, at + XLOG_HEADER + 1, end)
-                self._sizes.append(size)
-            elif kind == 67:  # C
-                self._commit(data, at + XLOG_HEADER + 1, end)
-                self._sizes.append(size)
-            elif self._other(data, at + XLOG_HEADER, end, size):
-                break
+        while number < start and number < count:
+            at += sizes[number]
             number += 1
-            at = end
+        begun = at
+        try:
+            while number < count:
+                size = sizes[number]
+                end = at + size
+                if size <= XLOG_HEADER or size > len(data) - at:
+                    raise ProtocolError(f"a CopyData of {size} bytes", message_type="w")
+                kind = data[at + XLOG_HEADER]
+                if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
+                    self._sizes.append(self._row(kind, data, at + XLOG_HEADER, end, size))
+                elif kind == 66:  # B
+                    self._begin(data, at + XLOG_HEADER + 1, end)
+                    self._sizes.append(size)
+                elif kind == 67:  # C
+                    self._commit(data, at + XLOG_HEADER + 1, end)
+                    self._sizes.append(size)
+                elif self._other(data, at + XLOG_HEADER, end, size):
+                    break
+                number += 1
+                at = end
+        except ProtocolError as error:
+            raise _in_message(error, data, at + XLOG_HEADER) from None
         if at > begun:
             self._parts.append(data if at - begun == len(data) else data[begun:at])
             self.size_bytes += at - begun
@@ -110,33 +127,33 @@ class Assembler:
     def _row(self, kind: int, data: bytes, at: int, end: int, size: int) -> int:
         """Check a row message and number its change; return its size, marked if the journal has it."""
         if at + 6 > end:
-            raise too_short(data, at, end)
+            raise too_short(at)
         oid = uint32_at(data, at + 1)
         if oid != self._cached_oid:
-            self._remember(oid, data, at)
+            self._remember(oid, at)
         mark = data[at + 5]
         place = at + 6
         if kind != 73 and (mark == KEY or mark == OLD):  # noqa: PLR1714
             place = tuple_end(data, place, end, self._cached_columns)
             if kind == 85:
                 if place >= end:
-                    raise too_short(data, place, end)
+                    raise too_short(place)
                 mark = data[place]
                 place += 1
         elif kind == 68:
-            raise ProtocolError("a Delete without an old row", offset=at + 5, message_type="D")
+            raise ProtocolError("a Delete without an old row", offset=at + 5)
         if kind != 68:
             if mark != NEW:
-                raise ProtocolError("no new row where it should begin", offset=place - 1, message_type=chr(kind))
+                raise ProtocolError("no new row where it should begin", offset=place - 1)
             place = tuple_end(data, place, end, self._cached_columns)
         if place != end:
-            raise ProtocolError(f"{end - place} bytes too many", offset=place, message_type=chr(kind))
-        return size if self._number(1) else size | SKIPPED
+            raise ProtocolError(f"{end - place} bytes too many", offset=place)
+        return size if self._number(1, at) else size | SKIPPED
 
-    def _remember(self, oid: int, data: bytes, at: int) -> None:
+    def _remember(self, oid: int, at: int) -> None:
         columns = self._columns.get(oid, -1)
         if columns < 0:
-            raise ProtocolError(f"a row of relation {oid}, which was not described", offset=at, message_type="I")
+            raise ProtocolError(f"a row of relation {oid}, which was not described", offset=at + 1)
         self._cached_oid = oid
         self._cached_columns = columns
         self._use(oid, 0)
@@ -150,10 +167,10 @@ class Assembler:
         self._versions[table.version] = table
         self._marks.append(RelationMark(number, oid, table.version))
 
-    def _number(self, changes: int) -> bool:
+    def _number(self, changes: int, at: int) -> bool:
         """Give the next `changes` changes their ordinals; say whether the last is new to the journal."""
         if not self.in_transaction:
-            raise ProtocolError("a change outside a transaction")
+            raise ProtocolError("a change outside a transaction", offset=at)
         first = self._ordinal
         self._ordinal += changes
         last = self._ordinal - 1
@@ -172,7 +189,7 @@ class Assembler:
 
     def _begin(self, data: bytes, at: int, end: int) -> None:
         if end - at != 20 or self.in_transaction:
-            raise ProtocolError("a Begin of wrong size, or inside a transaction", offset=at, message_type="B")
+            raise ProtocolError("a Begin of wrong size, or inside a transaction", offset=at)
         self._commit_lsn = uint64_at(data, at)
         micros = uint64_at(data, at + 8)
         self._micros = micros if micros < 0x8000000000000000 else micros - 0x10000000000000000
@@ -183,9 +200,9 @@ class Assembler:
 
     def _commit(self, data: bytes, at: int, end: int) -> None:
         if end - at != 25 or not self.in_transaction:
-            raise ProtocolError("a Commit of wrong size, or outside a transaction", offset=at, message_type="C")
+            raise ProtocolError("a Commit of wrong size, or outside a transaction", offset=at)
         if uint64_at(data, at + 1) != self._commit_lsn:
-            raise ProtocolError("a Commit of another transaction than its Begin", offset=at, message_type="C")
+            raise ProtocolError("a Commit of another transaction than its Begin", offset=at + 1)
         self.commit_end_lsn = uint64_at(data, at + 9)
         self._chunk_end_lsn = self.commit_end_lsn
         self.owed = self.owed or self._transaction_changes
@@ -199,16 +216,19 @@ class Assembler:
             if not self._known(message):
                 self.wants = message
                 return True
-            self._cached_oid = 0
+            self._cached_oid = -1
         elif isinstance(message, Truncate):
             for oid in message.relation_oids:
                 if oid not in self._columns:
-                    raise ProtocolError(f"a Truncate of relation {oid}, which was not described", message_type="T")
+                    raise ProtocolError(f"a Truncate of relation {oid}, which was not described", offset=at)
                 self._use(oid, 0)
-            fresh = self._number(len(message.relation_oids))
+            fresh = self._number(len(message.relation_oids), at)
         elif isinstance(message, Message) and message.transactional:
             # A message has a place in the order like a row, even while nobody asks for it.
             self._ordinal += 1
+        elif isinstance(message, StreamStart | StreamStop | StreamCommit | Prepared):
+            # To step over one would be to lose its rows.
+            raise ProtocolError("a message of a protocol version that was not asked for", offset=at)
         self._sizes.append(size if fresh else size | SKIPPED)
         return False
 
@@ -223,7 +243,7 @@ class Assembler:
         self.wants = None
         self._tables[table.relation_oid] = table
         self._columns[table.relation_oid] = len(table.columns)
-        self._cached_oid = 0
+        self._cached_oid = -1
         if table.relation_oid in self._used:
             self._use(table.relation_oid, len(self._sizes))
 
@@ -239,9 +259,16 @@ class Assembler:
                 changes=self.changes,
                 tables=tuple(self._versions.values()),
             )
-        self._cached_oid = 0
+        self._cached_oid = -1
         self._restart()
         return chunk
+
+
+def _in_message(error: ProtocolError, data: bytes, begin: int) -> ProtocolError:
+    """Say of an error whose offset is in the run which message it is in, and where."""
+    if error.message_type != "?":
+        return error
+    return ProtocolError(error.what, offset=error.offset - begin, message_type=chr(data[begin]))
 
 
 def _same_shape(table: Table, relation: Relation) -> bool:

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Truncate, decode
-from backend_watcher.decode.reader import tuple_end, uint32_at, uint64_at
-from backend_watcher.errors import JournalBroken
+from backend_watcher.decode.reader import too_short, tuple_end, uint32_at, uint64_at
+from backend_watcher.errors import JournalBroken, ProtocolError
 from backend_watcher.events.change import DELETE, INSERT, TRUNCATE, UPDATE, Change
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream, Transaction
@@ -91,8 +91,10 @@ def expand(payload: bytes, tables: Mapping[int, Table], stream: Stream) -> list[
     try:
         count = _open(walk, payload)
         _changes(walk, payload, count)
-    except (IndexError, struct.error) as error:
+    except struct.error as error:
         raise JournalBroken(f"a block ends too early: {error}") from None
+    except ProtocolError as error:
+        raise JournalBroken(f"a block holds a broken message: {error}") from None
     return walk.result
 
 
@@ -114,7 +116,7 @@ def _open(walk: _Walk, payload: bytes) -> int:
     (count,) = struct.unpack_from(">I", payload, at)
     walk.sizes_at = at + 4
     walk.at = 6 + head
-    if walk.sizes_at + 4 * count != walk.at:
+    if walk.sizes_at + 4 * count != walk.at or walk.at > len(payload):
         raise JournalBroken("a block's directory does not add up")
     return int(count)
 
@@ -132,12 +134,17 @@ def _mark(walk: _Walk, number: int) -> int:
 
 
 def _changes(walk: _Walk, data: bytes, count: int) -> None:
-    """Walk over all messages, and make a Change of each row."""
+    """
+    Walk over all messages, and make a Change of each row.
+
+    Everything is looked at once more, although capture checked it: a row trusts its bytes from here on.
+    """
     at = walk.at
     sizes_at = walk.sizes_at
     ordinal = walk.ordinal
     transaction = walk.transaction
     oid = 0
+    columns = 0
     table = None
     append = walk.result.append
     next_mark = 0
@@ -145,7 +152,7 @@ def _changes(walk: _Walk, data: bytes, count: int) -> None:
     for number in range(count):
         if number >= next_mark:
             next_mark = _mark(walk, number)
-            oid = 0
+            table = None
         size = uint32_at(data, sizes_at + 4 * number)
         begin = at + XLOG_HEADER
         at += size & SIZE_MASK
@@ -154,26 +161,49 @@ def _changes(walk: _Walk, data: bytes, count: int) -> None:
         kind = data[begin]
         if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
             if not size & SKIPPED:
+                if at - begin < 6:
+                    raise too_short(begin)
                 if table is None or uint32_at(data, begin + 1) != oid:
                     oid = uint32_at(data, begin + 1)
-                    table = walk.relations[oid]
-                append(_change(data, begin, at, kind, table, transaction, ordinal))
+                    table = _table(walk, oid, transaction)
+                    columns = len(table.columns)
+                append(_change(data, begin, at, kind, table, columns, transaction, ordinal))
             ordinal += 1
         elif kind == 66:  # B
+            if at - begin != 21:
+                raise JournalBroken("a block holds a Begin of wrong size")
             transaction = _transaction(walk.stream, data, begin + 1)
             ordinal = 0
         elif kind == 84:  # T
-            assert transaction is not None
             ordinal = _truncate(walk, data[begin:at], transaction, ordinal, bool(size & SKIPPED))
         elif kind == 77:  # M
             # A transactional message has an ordinal too; the flag is its first byte.
+            if at - begin < 2:
+                raise too_short(begin)
             ordinal += data[begin + 1] & 1
+    if at != total:
+        raise JournalBroken(f"a block has {total - at} bytes too many")
+
+
+def _table(walk: _Walk, oid: int, transaction: Transaction | None) -> Table:
+    """Return the shape in force of a relation that has a change here."""
+    table = walk.relations.get(oid)
+    if table is None or transaction is None:
+        raise JournalBroken(f"a block has a change of relation {oid} without its table or transaction")
+    return table
 
 
 def _change(
-    data: bytes, begin: int, end: int, kind: int, table: Table, transaction: Transaction | None, ordinal: int
+    data: bytes,
+    begin: int,
+    end: int,
+    kind: int,
+    table: Table,
+    columns: int,
+    transaction: Transaction | None,
+    ordinal: int,
 ) -> Change:
-    """Make the Change of one row message, whose layout was checked when it was captured."""
+    """Make the Change of one row message."""
     change = Change.__new__(Change)
     change.table = table
     change.transaction = transaction  # type: ignore[assignment]
@@ -186,18 +216,26 @@ def _change(
     change._old_at = 0
     change._old_key_only = False
     mark = data[begin + 5]
-    if kind == 73:
-        change.code = INSERT
-        change._new_at = begin + 6
-        return change
-    if mark == KEY or mark == OLD:  # noqa: PLR1714
-        change._old_at = begin + 6
+    place = begin + 6
+    if kind != 73 and (mark == KEY or mark == OLD):  # noqa: PLR1714
+        change._old_at = place
         change._old_key_only = mark == KEY
+        place = tuple_end(data, place, end, columns)
+        if kind == 85:
+            if place >= end:
+                raise too_short(place)
+            mark = data[place]
+            place += 1
     if kind == 68:
         change.code = DELETE
     else:
-        change.code = UPDATE
-        change._new_at = begin + 6 if mark == NEW else tuple_end(data, begin + 6, end, -1) + 1
+        change.code = INSERT if kind == 73 else UPDATE
+        change._new_at = place
+        if mark != NEW:
+            raise ProtocolError("no new row where it should begin", offset=place - 1, message_type=chr(kind))
+        place = tuple_end(data, place, end, columns)
+    if place != end:
+        raise ProtocolError(f"{end - place} bytes too many", offset=place, message_type=chr(kind))
     return change
 
 
@@ -208,12 +246,14 @@ def _transaction(stream: Stream, data: bytes, at: int) -> Transaction:
     return Transaction(stream, uint64_at(data, at), micros, uint32_at(data, at + 16))
 
 
-def _truncate(walk: _Walk, message: bytes, transaction: Transaction, ordinal: int, skipped: bool) -> int:
+def _truncate(walk: _Walk, message: bytes, transaction: Transaction | None, ordinal: int, skipped: bool) -> int:
     """Make one truncate of each table named; return the next ordinal."""
     decoded = decode(message)
     assert isinstance(decoded, Truncate)
     for oid in decoded.relation_oids:
         if not skipped:
-            walk.result.append(Change(TRUNCATE, walk.relations[oid], transaction, ordinal, b"", 0, 0, False))
+            table = _table(walk, oid, transaction)
+            assert transaction is not None
+            walk.result.append(Change(TRUNCATE, table, transaction, ordinal, b"", 0, 0, False))
         ordinal += 1
     return ordinal

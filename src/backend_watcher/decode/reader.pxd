@@ -13,7 +13,7 @@ cpdef unsigned long long uint64_at(bytes data, Py_ssize_t at) noexcept
 @cython.locals(count=Py_ssize_t, kind=cython.uchar, size=Py_ssize_t, _=Py_ssize_t)
 cpdef Py_ssize_t tuple_end(bytes data, Py_ssize_t at, Py_ssize_t end, Py_ssize_t columns) except -1
 
-cpdef object too_short(bytes data, Py_ssize_t at, Py_ssize_t end)
+cpdef object too_short(Py_ssize_t at)
 
 cdef class Reader:
     cdef readonly bytes data

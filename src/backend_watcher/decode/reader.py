@@ -33,32 +33,32 @@ def tuple_end(data: bytes, at: int, end: int, columns: int) -> int:
     fit in the message, names an unknown kind, or has another number of columns.
     """
     if at + 2 > end:
-        raise too_short(data, at, end)
+        raise too_short(at)
     count = (data[at] << 8) | data[at + 1]
     if columns >= 0 and count != columns:
         raise ProtocolError(f"a row of {count} columns where its table has {columns}", offset=at)
     at += 2
     for _ in range(count):
         if at >= end:
-            raise too_short(data, at, end)
+            raise too_short(at)
         kind = data[at]
         at += 1
         if kind == TUPLE_TEXT or kind == TUPLE_BINARY:  # noqa: SIM109 one comparison each once compiled
             if at + 4 > end:
-                raise too_short(data, at, end)
+                raise too_short(at)
             size = uint32_at(data, at)
             at += 4
             if size > end - at:
-                raise too_short(data, at, end)
+                raise too_short(at)
             at += size
         elif kind != TUPLE_NULL and kind != TUPLE_UNCHANGED:  # noqa: SIM109
             raise ProtocolError(f"a column of unknown kind {kind:#04x}", offset=at - 1)
     return at
 
 
-def too_short(data: bytes, at: int, end: int) -> ProtocolError:
+def too_short(at: int) -> ProtocolError:
     """Make the error for a message that ends too early."""
-    return ProtocolError(f"the message ends after {end} bytes, in the middle of a field", offset=at)
+    return ProtocolError("the message ends in the middle of a field", offset=at)
 
 
 class Reader:
@@ -74,7 +74,7 @@ class Reader:
     def need(self, size: int) -> None:
         """Raise ProtocolError unless `size` bytes are left."""
         if size < 0 or size > self.end - self.at:
-            raise too_short(self.data, self.at, self.end)
+            raise too_short(self.at)
 
     def uint8(self) -> int:
         """Read one byte."""
@@ -114,7 +114,7 @@ class Reader:
         """Read text up to a zero byte; bytes that are not UTF-8 are kept as surrogates."""
         stop = self.data.find(b"\0", self.at, self.end)
         if stop < 0:
-            raise too_short(self.data, self.at, self.end)
+            raise too_short(self.at)
         text = self.data[self.at : stop].decode("utf-8", "surrogateescape")
         self.at = stop + 1
         return text

@@ -27,8 +27,11 @@ _JSONB = TYPES["jsonb"][0]
 _JSON = TYPES["json"][0]
 
 _BOUNDS = re.compile(rb"(?:\[-?\d+:-?\d+\])+=\{")
+# One element and the delimiter or brace behind it.
 _ELEMENT = {
-    delimiter: re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"|([^"\\{}%s]+)' % delimiter, re.DOTALL).match
+    delimiter: re.compile(
+        rb'(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^"\\{}%b]+))([}%b])' % (delimiter, delimiter), re.DOTALL
+    ).match
     for delimiter in (b",", b";")
 }
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
@@ -57,26 +60,24 @@ def load_array(load: Load, type_oid: int, delimiter: bytes, data: bytes) -> Any:
 
 def _read_list(load: Load, delimiter: bytes, data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
     """Read from behind a `{` to behind its `}`; return the items and where they end."""
+    match_element = _ELEMENT[delimiter]
     items: list[Any] = []
     while True:
-        item: Any
-        if data.startswith(b"{", at):
-            if depth == DIMENSIONS_MAX:
-                raise malformed("array", data)
-            item, at = _read_list(load, delimiter, data, at + 1, depth + 1)
-        else:
-            match = _ELEMENT[delimiter](data, at)
-            if match is None:
-                raise malformed("array", data)
-            quoted, bare = match.groups()
+        match = match_element(data, at)
+        if match is not None:
+            quoted, bare, mark = match.groups()
             if quoted is not None:
-                item = load(_ESCAPE.sub(rb"\1", quoted) if b"\\" in quoted else quoted)
+                items.append(load(_ESCAPE.sub(rb"\1", quoted) if b"\\" in quoted else quoted))
             else:
-                item = None if bare == b"NULL" else load(bare)
+                items.append(None if bare == b"NULL" else load(bare))
             at = match.end()
-        items.append(item)
-        mark = data[at : at + 1]
-        at += 1
+        elif data.startswith(b"{", at) and depth < DIMENSIONS_MAX:
+            item, at = _read_list(load, delimiter, data, at + 1, depth + 1)
+            items.append(item)
+            mark = data[at : at + 1]
+            at += 1
+        else:
+            raise malformed("array", data)
         if mark == b"}":
             return items, at
         if mark != delimiter:

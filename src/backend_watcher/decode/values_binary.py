@@ -133,7 +133,7 @@ def load_numeric(data: bytes) -> Decimal:
     minus = _NUMERIC_SIGNS.get(sign)
     if minus is None or scale > _NUMERIC_SCALE_MAX or (groups and max(groups) >= _NUMERIC_GROUP):
         raise malformed("numeric", data)
-    digits = "".join([f"{group:04d}" for group in groups])
+    digits = ("%04d" * count) % groups
     point = (weight + 1) * 4
     if point > 0:
         digits = digits.ljust(point, "0")

@@ -8,7 +8,6 @@ surrogates, integers of more than 4300 digits, bytes that are no UTF-8) is read 
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from json import JSONDecoder
 from typing import Any, NoReturn
@@ -27,10 +26,10 @@ INTEGER_DIGITS_MAX = 4300
 _JSON = TYPES["json"][0]
 _JSONB = TYPES["jsonb"][0]
 _JSONB_VERSION = b"\x01"
-_OPEN = 91  # [
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_QUOTE = 34
+_BACKSLASH = 92
+_OPEN_LIST, _CLOSE_LIST = 91, 93
+_OPEN_OBJECT, _CLOSE_OBJECT = 123, 125
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -63,13 +62,25 @@ def _load(data: bytes, type_oid: int) -> Any:
 
 
 def _is_deep(data: bytes) -> bool:
-    if data.count(b"[") + data.count(b"{") <= NESTING_LEVELS_MAX:
+    limit = NESTING_LEVELS_MAX
+    if data.count(b"[") + data.count(b"{") <= limit:
         return False
     levels = 0
-    for bracket in _STRING.sub(b"", data).translate(_BRACKETS, _NOT_BRACKETS):
-        levels += 1 if bracket == _OPEN else -1
-        if levels > NESTING_LEVELS_MAX:
-            return True
+    quoted = escaped = False
+    for byte in data:
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped = byte == _BACKSLASH
+            quoted = byte != _QUOTE
+        elif byte == _QUOTE:
+            quoted = True
+        elif byte in (_OPEN_LIST, _OPEN_OBJECT):
+            levels += 1
+            if levels > limit:
+                return True
+        elif byte in (_CLOSE_LIST, _CLOSE_OBJECT):
+            levels -= 1
     return False
 
 

@@ -43,6 +43,9 @@ class LaneQueue:
         self._limits = limits
         self._runs: deque[Run] = deque()
         self._changes = 0
+        # Counted only while a queue may wait for company: otherwise it is due whatever it holds.
+        self._waits = limits.seconds > 0
+        self._size_bytes = 0
 
     def __len__(self) -> int:
         return self._changes
@@ -51,21 +54,32 @@ class LaneQueue:
         """Add changes at the end."""
         self._runs.append(run)
         self._changes += len(run.changes)
+        if self._waits:
+            self._size_bytes += sum(change.size_bytes for change in run.changes)
 
     def due(self, now: float, draining: bool) -> float | None:
         """Return in how many seconds a batch is to be taken: 0 at once, None where nothing waits."""
         if not self._runs:
             return None
-        # Bytes are counted when the batch is made; a queue that could be over them is due.
-        if draining or self._changes >= self._limits.changes or self._limits.seconds <= 0:
+        full = self._changes >= self._limits.changes or self._size_bytes >= self._limits.size_bytes
+        if draining or full or not self._waits:
             return 0.0
         return max(0.0, self._runs[0].since + self._limits.seconds - now)
 
     def take(self) -> Batch:
         """Take the next batch off the front: at least one change, within the limits otherwise."""
+        batch, used = self._take()
+        self._changes -= len(batch.changes)
+        if self._waits:
+            self._size_bytes -= used
+        return batch
+
+    def _take(self) -> tuple[Batch, int]:
+        """Return the batch and its bytes."""
+        limit = self._limits.size_bytes
         taken: list[Change] = []
         shares: list[tuple[Position, int]] = []
-        room = self._limits.size_bytes
+        room = limit
         while self._runs and len(taken) < self._limits.changes and room > 0:
             run = self._runs[0]
             count, used = _fit(run.changes, self._limits.changes - len(taken), room, first=not taken)
@@ -80,11 +94,9 @@ class LaneQueue:
                 part = run.changes[:count]
                 run.changes = run.changes[count:]
             if not taken and count == len(part) and (not self._runs or room <= 0):
-                self._changes -= count
-                return Batch(part, tuple(shares))
+                return Batch(part, tuple(shares)), limit - room
             taken.extend(part)
-        self._changes -= len(taken)
-        return Batch(taken, tuple(shares))
+        return Batch(taken, tuple(shares)), limit - room
 
 
 def _fit(changes: Sequence[Change], count: int, room: int, *, first: bool) -> tuple[int, int]:

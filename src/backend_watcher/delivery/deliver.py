@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from backend_watcher import probes
 from backend_watcher.contracts import Clock, Observer, Receipt, Sink
 from backend_watcher.delivery.retry import decide, kind_of
-from backend_watcher.errors import PartlyWritten, SinkTimeout
+from backend_watcher.errors import PartlyWritten, SinkError, SinkTimeout
 from backend_watcher.events.change import Change
 
 
@@ -55,6 +55,7 @@ class Deliverer:
             except PartlyWritten as error:
                 # Progress: what follows is a first attempt of another change.
                 if error.settled:
+                    self._took(rest[: error.settled], begun)
                     settle(error.settled)
                     done += error.settled
                     delay, attempt = 0.0, 0
@@ -63,34 +64,37 @@ class Deliverer:
                 failure = error
             else:
                 probes.reach("delivery.after_write")
-                seconds = self._clock.now() - begun
+                self._took(rest, begun)
                 settle(len(rest))
-                self._observer.delivered(
-                    self._subscription, len(rest), seconds, rest[-1].transaction.commit_micros
-                )
                 return
             attempt += 1
             delay = await self._failed(failure, attempt, delay)
+
+    def _took(self, changes: Sequence[Change], begun: float) -> None:
+        seconds = self._clock.now() - begun
+        micros = changes[-1].transaction.commit_micros
+        self._observer.delivered(self._subscription, len(changes), seconds, micros)
 
     async def _write(self, batch: Sequence[Change]) -> None:
         """Offer the batch once. Returns when it is durable."""
         probes.reach("delivery.before_write")
         if self._times_itself:
-            receipt = await self._sink.write(batch)
-        else:
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    receipt = await self._sink.write(batch)
-            except TimeoutError as error:
-                raise SinkTimeout(f"no answer in {self._timeout_seconds:g} s") from error
-        if receipt is Receipt.ACCEPTED:
+            return await _uncancelled(self._write_durably(batch))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await _uncancelled(self._write_durably(batch))
+        except TimeoutError as error:
+            raise SinkTimeout(f"no answer in {self._timeout_seconds:g} s") from error
+
+    async def _write_durably(self, batch: Sequence[Change]) -> None:
+        if await self._sink.write(batch) is Receipt.ACCEPTED:
             await self._sink.flush()
 
-    async def _insist(self, action: Callable[[], object]) -> None:
+    async def _insist(self, action: Callable[[], Awaitable[None]]) -> None:
         delay, attempt = 0.0, 0
         while True:
             try:
-                await action()  # type: ignore[misc]
+                await _uncancelled(action())
             except Exception as error:  # noqa: BLE001 whatever a sink raises, it is not open
                 attempt += 1
                 delay = await self._failed(error, attempt, delay)
@@ -105,3 +109,18 @@ class Deliverer:
             raise SubscriptionStopped(f"{self._subscription}: {error}") from error
         await self._clock.sleep(decision.seconds)
         return decision.seconds
+
+
+async def _uncancelled(work: Awaitable[None]) -> None:
+    """
+    Await a sink. Raises SinkError where it lets out a cancellation of its own.
+
+    A task that ends by a cancellation nobody asked for is taken for a good end, and the lane would be still.
+    """
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise SinkError("the sink cancelled its own work") from error

@@ -56,6 +56,7 @@ class SubscriptionLoop:
             subscription.name, subscription.sink, clock, observer, options.timeout_seconds
         )
         self._frontier = Frontier(cursor)
+        self._noted = cursor
         self._lanes = [Lane(LaneQueue(options.batch)) for _ in range(options.concurrency)]
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
@@ -86,7 +87,10 @@ class SubscriptionLoop:
         except ExceptionGroup as failures:
             # Whatever else failed, a stop is what a person has to read.
             stopped = failures.subgroup(SubscriptionStopped)
-            raise (stopped or failures).exceptions[0] from None
+            error = (stopped or failures).exceptions[0]
+            if isinstance(error, SubscriptionStopped):
+                raise error from error.__cause__
+            raise self._stopped(error) from error
         finally:
             unlisten()
             await self._subscription.sink.close()
@@ -99,38 +103,52 @@ class SubscriptionLoop:
         for lane in self._lanes:
             lane.wake.set()
 
+    def _stopped(self, error: Exception) -> SubscriptionStopped:
+        """Say that a route, a transform or the journal failed: there is nothing to offer again."""
+        name = self._subscription.name
+        self._observer.failed(name, error, 1, None)
+        return SubscriptionStopped(f"{name}: {error}")
+
     async def _fill(self) -> None:
         """Read the journal into the lanes until told to drain."""
-        limit = self._subscription.options.max_in_flight
         while not self._draining:
             self._news.clear()
             blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
             for block in blocks:
-                await self._until(lambda: self._draining or self._frontier.in_flight < limit)
-                if self._draining:
-                    return
                 await self._take(block)
             if not blocks:
                 await self._news.wait()
 
     async def _take(self, block: Block) -> None:
-        """Put a block's wanted changes into the lanes, a stretch of at most `max_in_flight` at a time."""
+        """Put a block's wanted changes into the lanes, at once or in stretches that keep `max_in_flight`."""
+        if self._draining:
+            return
         chosen = self._subscription.route.select(block.changes, block.tables)
-        changes = apply(self._subscription.transforms, chosen)
         limit = self._subscription.options.max_in_flight
-        for begin in range(0, len(changes), limit):
-            part = changes[begin : begin + limit] if len(changes) > limit else changes
-            last = block.last if begin + limit >= len(changes) else part[-1].position
-            if begin:
-                await self._until(lambda: self._frontier.in_flight == 0)
-            await self._admit(part, last)
-        if not changes:
-            self._frontier.open(block.last, 0)
-            self._note_cursor()
+        begin = 0
+        while True:
+            # Half of it has to be free first: stretches of one change each would be slow.
+            await self._until(lambda: self._draining or self._frontier.in_flight <= limit // 2)
+            if self._draining:
+                return
+            end = begin + limit - self._frontier.in_flight
+            part = chosen if not begin and end >= len(chosen) else chosen[begin:end]
+            if end >= len(chosen):
+                await self._admit(part, block.last)
+                return
+            await self._admit(part, part[-1].position)
+            begin = end
 
     async def _admit(self, changes: Sequence[Change], last: Position) -> None:
-        self._frontier.open(last, len(changes))
-        for step in spread(changes, len(self._lanes)):
+        # The key a row has in the source decides its lane; what a transform makes of it must not.
+        transforms = self._subscription.transforms
+        steps = [[apply(transforms, run) for run in step] for step in spread(changes, len(self._lanes))]
+        owed = sum(len(run) for step in steps for run in step)
+        self._frontier.open(last, owed)
+        if not owed:
+            self._note_cursor()
+            return
+        for step in steps:
             alone = len(step) == 1 and len(self._lanes) > 1
             if alone:
                 await self._until(lambda: all(lane.idle for lane in self._lanes))
@@ -188,8 +206,11 @@ class SubscriptionLoop:
         return settle
 
     def _note_cursor(self) -> None:
-        probes.reach("delivery.before_cursor")
         cursor = self._frontier.cursor
+        if cursor == self._noted:
+            return
+        self._noted = cursor
+        probes.reach("delivery.before_cursor")
         self._journal.save_cursor(self._subscription.name, cursor)
         self._observer.settled(self._subscription.name, cursor)
         probes.reach("delivery.after_cursor")

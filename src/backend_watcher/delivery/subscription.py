@@ -16,7 +16,7 @@ class Options:
     How a subscription is fed.
 
     `concurrency` is the number of lanes: at 1 the whole subscription is in commit order, above it each key
-    is. `max_in_flight` bounds the changes read and not yet settled, and so what a crash delivers again.
+    is. `max_in_flight` bounds the changes read and not yet settled.
     """
 
     concurrency: int = 8

@@ -62,7 +62,7 @@ class Placed:
 
 
 async def place(connection: AsyncConnection[DictRow], wallet_id: int, lines: Sequence[tuple[int, int]]) -> Placed:
-    """Write an order in the open transaction: the wallet pays, the stock falls. Raises KeyError for what is not there."""
+    """Write an order in the open transaction: the wallet pays, stock falls. Raises KeyError for what is not there."""
     cursor = await connection.execute(LOCK_PRODUCTS, [[product for product, _ in lines]])
     found = {row["id"]: row for row in await cursor.fetchall()}
     products = [found[product] for product, _ in lines]

@@ -1,6 +1,12 @@
 # The C types of change.py; without a compiler nobody reads this.
 cimport cython
-from backend_watcher.events.row cimport Row
+from backend_watcher.events.row cimport Row, find_cell
+
+cdef int KIND_UNCHANGED
+cdef int KIND_TEXT
+cdef int KIND_BINARY
+cdef int _UPDATE
+cdef int _TRUNCATE
 
 cdef class Change:
     cdef readonly int code
@@ -20,5 +26,6 @@ cdef class Change:
     cpdef Py_ssize_t lane(self, Py_ssize_t count) except -2
     cpdef bytes key_bytes(self)
 
-    @cython.locals(row=Row, old=Row, parts=list)
+    @cython.locals(data=bytes, at=Py_ssize_t, place=Py_ssize_t, size=Py_ssize_t, kind=cython.uchar,
+                   index=Py_ssize_t, parts=list)
     cdef bytes _key_bytes_at(self, bint before)

@@ -13,7 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from backend_watcher.events.position import Position, format_lsn
-from backend_watcher.events.row import ABSENT, UNCHANGED, Row
+from backend_watcher.events.row import ABSENT, UNCHANGED, Row, find_cell
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Transaction
 
@@ -31,6 +31,16 @@ class Operation(StrEnum):
 # The hot path compares these numbers; people see the words.
 INSERT, UPDATE, DELETE, TRUNCATE, READ = range(5)
 _OPERATIONS = (Operation.INSERT, Operation.UPDATE, Operation.DELETE, Operation.TRUNCATE, Operation.READ)
+
+# Two of the codes and the kinds of row.py once more: compiled, these are C numbers, and those cannot be imported.
+_UPDATE = 1
+_TRUNCATE = 3
+KIND_UNCHANGED = 117
+KIND_TEXT = 116
+KIND_BINARY = 98
+
+# No text and no text form of another type holds a zero byte.
+_NULL = b"\0"
 
 
 class Change:
@@ -91,7 +101,8 @@ class Change:
     @property
     def row(self) -> Row:
         """The row this change is about: the new one, or the old one of a delete. Raises ValueError for a truncate."""
-        row = self.new or self.old
+        # Not `or`: a row of a table without columns is empty, and an empty mapping is false.
+        row = self.new if self.new is not None else self.old
         if row is None:
             raise ValueError(f"a {self.operation} of {self.table.full_name} has no row")
         return row
@@ -135,33 +146,44 @@ class Change:
 
     def key_changed(self) -> bool:
         """Say whether this update gave the row another primary key."""
-        if self.code != UPDATE or not self._old_at:
+        if self.code != _UPDATE or not self._old_at:
             return False
         return self._key_bytes_at(True) != self._key_bytes_at(False)
 
     def lane(self, count: int) -> int:
         """Return which of `count` lanes the change's key belongs to, or -1 where it concerns more than one key."""
-        if self.code == TRUNCATE or self.key_changed():
+        if self.code == _TRUNCATE or self.key_changed():
             return -1
         return crc32(self._key_bytes_at(False)) % count
 
     def key_bytes(self) -> bytes:
-        """Return bytes that are equal for changes of one row and different for others of its table."""
+        """
+        Return bytes that are equal for changes of one row and different for others of its table.
+
+        They are the source's, whatever a transform made of the row: order is kept by the row that changed.
+        """
         return self._key_bytes_at(False)
 
     def _key_bytes_at(self, before: bool) -> bytes:
-        row = self.old if before else self.new
-        if row is None:
-            row = self.old
-            if row is None:
-                return b""
+        at = self._old_at if before or not self._new_at else self._new_at
+        if not at:
+            return b""
+        data = self._data
         parts = []
         for index in self.table.identity_indexes:
-            cell = row.raw_at(index)
-            if cell is UNCHANGED and self.old is not None:
-                cell = self.old.raw_at(index)
-            parts.append(cell if isinstance(cell, bytes) else repr(cell).encode())
-        return parts[0] if len(parts) == 1 else b"".join([b"%d:%b" % (len(part), part) for part in parts])
+            place = find_cell(data, at, index)
+            kind = data[place]
+            if kind == KIND_UNCHANGED and self._old_at:
+                place = find_cell(data, self._old_at, index)
+                kind = data[place]
+            if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109, PLR1714 one comparison each once compiled
+                size = (data[place + 1] << 24) | (data[place + 2] << 16) | (data[place + 3] << 8) | data[place + 4]
+                parts.append(data[place + 5 : place + 5 + size])
+            else:
+                parts.append(_NULL)
+        if len(parts) == 1:
+            return parts[0]
+        return b"".join([b"%d:%b" % (len(part), part) for part in parts])
 
     def changed_columns(self) -> frozenset[str] | None:
         """
@@ -170,11 +192,9 @@ class Change:
         It can be known only with REPLICA IDENTITY FULL, when the server sends the whole old row.
         """
         new, old = self.new, self.old
-        if self.code != UPDATE or new is None or old is None or self._old_key_only:
+        if self.code != _UPDATE or new is None or old is None or self._old_key_only:
             return None
-        return frozenset(
-            name for name in new if new.raw(name) is not UNCHANGED and new.raw(name) != old.raw(name)
-        )
+        return frozenset(name for name in new if new.has_value(name) and new.differs(old, name))
 
     def replace(self, *, new: Mapping[str, Any] | None = None, old: Mapping[str, Any] | None = None) -> Change:
         """Return the same change with other row values, as a transform does to rename or mask."""
@@ -188,6 +208,7 @@ class Change:
             self._old_at,
             self._old_key_only,
         )
+        copy.size_bytes = self.size_bytes
         copy._new = self.new if new is None else Row.of(self.table, new)
         copy._old = self.old if old is None else Row.of(self.table, old)
         return copy

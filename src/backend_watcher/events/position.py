@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_LSN_BITS = 64
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
 def format_lsn(lsn: int) -> str:
@@ -15,7 +15,7 @@ def format_lsn(lsn: int) -> str:
 def parse_lsn(text: str) -> int:
     """Read `16/B374D848` as a number. Raises ValueError if it is not an LSN."""
     high, slash, low = text.strip().partition("/")
-    if not slash or not high or not low or len(high) > 8 or len(low) > 8:
+    if not slash or not high or not low or len(high) > 8 or len(low) > 8 or not _HEXADECIMAL.issuperset(high + low):
         raise ValueError(f"{text!r} is not an LSN such as '16/B374D848'")
     return (int(high, 16) << 32) | int(low, 16)
 

@@ -41,6 +41,18 @@ UNCHANGED: Final = Missing.UNCHANGED
 ABSENT: Final = Missing.ABSENT
 
 
+def find_cell(data: bytes, start: int, index: int) -> int:
+    """Return where column `index` of the TupleData at `start` begins. Its layout was checked when it was captured."""
+    at = start + 2
+    for _ in range(index):
+        kind = data[at]
+        if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109, PLR1714 one comparison each once compiled
+            at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
+        else:
+            at += 1
+    return at
+
+
 class Row:
     """
     A mapping from column name to value, in the table's column order.
@@ -65,22 +77,10 @@ class Row:
         row._values = {column.name: values.get(column.name, ABSENT) for column in table.columns}
         return row
 
-    def _find(self, index: int) -> int:
-        """Return where column `index` begins. The layout was checked when the row was captured."""
-        data = self._data
-        at = self._start + 2
-        for _ in range(index):
-            kind = data[at]
-            if kind == KIND_TEXT or kind == KIND_BINARY:
-                at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
-            else:
-                at += 1
-        return at
-
     def _cell(self, index: int) -> Any:
         """Return column `index` as bytes, None, UNCHANGED or ABSENT."""
         data = self._data
-        at = self._find(index)
+        at = find_cell(data, self._start, index)
         kind = data[at]
         if kind == KIND_TEXT or kind == KIND_BINARY:
             size = (data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4]
@@ -97,7 +97,7 @@ class Row:
         if cell is None or cell is UNCHANGED or cell is ABSENT:
             return cell
         column = self.table.columns[index]
-        if self._data[self._find(index)] == KIND_BINARY:
+        if self._data[find_cell(self._data, self._start, index)] == KIND_BINARY:
             return column.load_binary(cell)
         return column.load_text(cell)
 
@@ -124,7 +124,9 @@ class Row:
         return self._cell(self._index(name))
 
     def raw_at(self, index: int) -> Any:
-        """Do the same for the column at `index` in table order."""
+        """Do the same for the column at `index` in table order. Raises IndexError where there is none."""
+        if not 0 <= index < len(self.table.columns):
+            raise IndexError(f"{self.table.full_name} has no column number {index}")
         if self._values is not None:
             return self._values[self.table.columns[index].name]
         return self._cell(index)
@@ -133,6 +135,12 @@ class Row:
         """Say whether the column holds a value or NULL, rather than UNCHANGED or ABSENT."""
         value = self.raw(name)
         return value is not UNCHANGED and value is not ABSENT
+
+    def differs(self, old: Row, name: str) -> bool:
+        """Say whether the column has another value than in `old`; bytes are compared while both rows have them."""
+        if self._values is None and old._values is None:
+            return bool(self.raw(name) != old.raw(name))
+        return bool(self[name] != old[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.table.index_of)

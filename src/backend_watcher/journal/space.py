@@ -54,8 +54,8 @@ class Space:
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         self._may_shrink = free * PAGE_BYTES > SHRINK_BYTES and free * 2 > pages
         if self._may_shrink:
-            # It gives back a page each time it is stepped; fetchall steps it to the end.
-            self._connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+            # It gives back one page each time it is stepped; only executescript steps it to its end.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
             self.wrote(SHRINK_PAGES, 0)
         return self._may_shrink
 

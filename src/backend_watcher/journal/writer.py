@@ -97,14 +97,10 @@ class Writer:
         while (group := self._intake.take(IDLE_SECONDS)) is not None:
             try:
                 standing, blocks = self._write(group)
-            except Exception as error:  # noqa: BLE001 whatever it was, the group is not known to be durable
-                self._break(group, error)
-                return
-            self._publish(group, standing, blocks)
-            try:
+                self._publish(group, standing, blocks)
                 self._tidy()
-            except Exception as error:  # noqa: BLE001 a disk that fails here fails the next group too
-                self._break(Group(), error)
+            except Exception as error:  # noqa: BLE001 whatever it was, going on would not be safe
+                self._break(group, error)
                 return
 
     def close(self) -> None:

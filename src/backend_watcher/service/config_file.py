@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 from backend_watcher.errors import ConfigError
 
 FILE_BYTES_MAX = 1 << 20
-STATEMENT_LINES_MAX = 500
-"""Lines of one value; what is longer has no line number, and nothing else is lost."""
+STATEMENT_LINES_MAX = 60
+"""Lines of one value; after a longer one there are no line numbers, and nothing else is lost."""
 
 DEFAULT_PATH = Path("watcher.toml")
 
@@ -94,6 +94,8 @@ def _lines_of(text: str) -> Iterator[tuple[KeyPath, int]]:
     at = 0
     while at < len(lines):
         statement, end = _statement(lines, at)
+        if statement is None:
+            return
         if statement:
             if lines[at].lstrip().startswith("["):
                 header = _header(statement, counts)
@@ -103,13 +105,13 @@ def _lines_of(text: str) -> Iterator[tuple[KeyPath, int]]:
         at = end
 
 
-def _statement(lines: list[str], at: int) -> tuple[dict[str, Any], int]:
+def _statement(lines: list[str], at: int) -> tuple[dict[str, Any] | None, int]:
     for end in range(at + 1, min(len(lines), at + STATEMENT_LINES_MAX) + 1):
         try:
             return tomllib.loads("\n".join(lines[at:end])), end
         except (ValueError, RecursionError):
             continue
-    return {}, at + 1
+    return None, at
 
 
 def _header(statement: dict[str, Any], counts: dict[KeyPath, int]) -> KeyPath:

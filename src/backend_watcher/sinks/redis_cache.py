@@ -23,23 +23,18 @@ The receipt is DURABLE: as durable as the server is configured to be (`appendfsy
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import redis.asyncio
-import redis.exceptions
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 from backend_watcher.contracts import Receipt
-from backend_watcher.errors import ConfigError, PartlyWritten, SinkError, SinkRejected, SinkUnavailable
+from backend_watcher.errors import ConfigError, PartlyWritten, SinkRejected
 from backend_watcher.events.change import DELETE, INSERT, READ, TRUNCATE, UPDATE, Change
 from backend_watcher.events.envelope import Incomplete, RowWriter, writer_of
 from backend_watcher.events.row import Missing
 from backend_watcher.events.table import Table
+from backend_watcher.sinks.redis_wire import Call, RedisServer, command, pack, sha_of
 from backend_watcher.sinks.template import MARK, KeyTemplate
 
 TOMBSTONE_SECONDS = 3600
@@ -47,22 +42,6 @@ TOMBSTONE_SECONDS = 3600
 
 KEYS_MAX = 1_000
 """Entries in one call: some milliseconds of the server, and what Lua's stack holds (see the scripts)."""
-
-CALLS_IN_FLIGHT_MAX = 2
-"""Calls sent before the first answer is read: one is packed while the server works on the other."""
-
-CONNECTIONS_MAX = 16
-CONNECT_SECONDS_MAX = 5.0
-ANSWER_SECONDS_MAX = 30.0
-
-_NOT_NOW = ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN")
-_NOT_NOW_ERRORS = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
-)
-_Packed = tuple[bytes, int]
 
 
 class RedisCache:
@@ -86,9 +65,8 @@ class RedisCache:
         on_truncate: Literal["delete", "ignore"] = "delete",
     ) -> None:
         self._key = KeyTemplate(key)
-        self._address = _address(url)
+        self._server = RedisServer("redis_cache", url)
         _check(self._key, format, expire_seconds, columns, on_truncate)
-        self._url = url
         self._hashes = format == "hash"
         self._expire_seconds = expire_seconds
         self._columns = tuple(columns) if columns is not None else None
@@ -97,29 +75,14 @@ class RedisCache:
         self._floor = MARK + MARK + key.encode()
         self._ttl = b"%d" % max(1, round(expire_seconds * 1000)) if expire_seconds is not None else b"0"
         self._tombstone_ttl = b"%d" % (TOMBSTONE_SECONDS * 1000)
-        self._pool: redis.asyncio.BlockingConnectionPool | None = None
 
     async def open(self) -> None:
         """Connect and load the scripts. Raises SinkUnavailable, naming the server, if it does not answer."""
-        if self._pool is None:
-            self._pool = redis.asyncio.BlockingConnectionPool.from_url(
-                self._url,
-                max_connections=CONNECTIONS_MAX,
-                timeout=ANSWER_SECONDS_MAX,
-                socket_timeout=ANSWER_SECONDS_MAX,
-                socket_connect_timeout=CONNECT_SECONDS_MAX,
-                # Delivery tries again, and says so; the client would do it in silence.
-                retry=Retry(NoBackoff(), 0),
-            )
-        await self._run(
-            lambda: [_command(b"PING"), *(_command(b"SCRIPT", b"LOAD", text) for text, _ in _SCRIPTS.values())]
-        )
+        await self._server.open()
 
     async def close(self) -> None:
         """Let go of the connections."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.disconnect()
+        await self._server.close()
 
     async def flush(self) -> None:
         """Nothing waits: every batch is written when `write` returns."""
@@ -128,7 +91,7 @@ class RedisCache:
         """Say what this is; the password is left out."""
         return {
             "kind": "redis_cache",
-            "server": self._address,
+            "server": self._server.address,
             "key": self._key.source,
             "format": "hash" if self._hashes else "json",
             "expire_seconds": self._expire_seconds,
@@ -157,7 +120,7 @@ class RedisCache:
             else:
                 entries = self._fold(batch, start, end)
                 calls = self._guarded if self._guard else self._unguarded
-                await self._run(lambda: calls(batch, entries))
+                await self._server.run(lambda: calls(batch, entries))
         except _RejectedAt as fault:
             # Everything before the change at fault is written, so that it alone is put aside.
             await self._write_rows(batch, start, fault.index)
@@ -183,10 +146,10 @@ class RedisCache:
                 if doubt is not None:
                     raise doubt
                 if change.code == DELETE:
-                    entries[template(writer, change.row)] = ~index
+                    entries[template(writer, change.old)] = ~index
                     continue
                 old = change.old
-                key = template(writer, change.row, old)
+                key = template(writer, change.new, old)
                 if old is not None:
                     before = template(writer, old)
                     if before != key:
@@ -219,7 +182,7 @@ class RedisCache:
                 )
         return None
 
-    def _guarded(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[_Packed]:
+    def _guarded(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[Call]:
         """Yield script calls that set and delete entries, each unless something newer is there."""
         places: list[bytes] = []
         arguments: list[bytes] = []
@@ -256,16 +219,16 @@ class RedisCache:
             reason = f"{batch[index].table.full_name}: a value cannot be written as JSON ({type(error).__name__})"
             raise _RejectedAt(index, SinkRejected(reason)) from error
 
-    def _write_json(self, places: list[bytes], arguments: list[bytes]) -> _Packed:
+    def _write_json(self, places: list[bytes], arguments: list[bytes]) -> Call:
         count = b"%d" % (len(places) + 1)
         times = (self._ttl, self._tombstone_ttl)
-        return _command(b"EVALSHA", _sha("write_json"), count, self._floor, *places, *times, *arguments)
+        return command(b"EVALSHA", sha_of("write_json"), count, self._floor, *places, *times, *arguments)
 
-    def _unguarded(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[_Packed]:
+    def _unguarded(self, batch: Sequence[Change], entries: dict[bytes, int]) -> Iterator[Call]:
         """Yield plain commands that set and delete entries."""
         gone = [key for key, index in entries.items() if index < 0]
         for at in range(0, len(gone), KEYS_MAX):
-            yield _command(b"UNLINK", *gone[at : at + KEYS_MAX])
+            yield command(b"UNLINK", *gone[at : at + KEYS_MAX])
         pairs: list[bytes] = []
         for key, _, value in self._values(batch, entries):
             if not value:
@@ -277,10 +240,10 @@ class RedisCache:
         if pairs:
             yield self._set(pairs)
 
-    def _set(self, pairs: list[bytes]) -> _Packed:
+    def _set(self, pairs: list[bytes]) -> Call:
         if self._expire_seconds is None:
-            return _command(b"MSET", *pairs)
-        sets = [_pack((b"SET", pairs[at], pairs[at + 1], b"PX", self._ttl)) for at in range(0, len(pairs), 2)]
+            return command(b"MSET", *pairs)
+        sets = [pack((b"SET", pairs[at], pairs[at + 1], b"PX", self._ttl)) for at in range(0, len(pairs), 2)]
         return b"".join(sets), len(sets)
 
     # Hashes
@@ -293,7 +256,7 @@ class RedisCache:
             except SinkRejected as error:
                 raise _RejectedAt(index, error) from error
         hashes = list(entries.items())
-        answers = await self._run(lambda: self._hash_calls(hashes))
+        answers = await self._server.run(lambda: self._hash_calls(hashes))
         refused = [
             (hashes[call * KEYS_MAX + answer[at]][1].first, answer[at + 1])
             for call, answer in enumerate(answers)
@@ -301,7 +264,7 @@ class RedisCache:
         ]
         for _, message in refused:
             if not message.startswith(b"WRONGTYPE"):
-                raise self._translate(redis.exceptions.ResponseError(message.decode()))
+                raise self._server.translate(ResponseError(message.decode()))
         if refused:
             # All other keys are written, and so is everything before the first change of a refused one.
             first = min(refused)[0]
@@ -317,7 +280,7 @@ class RedisCache:
             raise doubt
         position = b"%016x%08x" % (change.transaction.commit_lsn, change.ordinal)
         if change.code == DELETE:
-            _Hash(index, position, b"gone").put(entries, self._key.key(writer, change.row))
+            _Hash(index, position, b"gone").put(entries, self._key.key(writer, change.old))
             return
         new, old = change.row, change.old
         key = self._key.key(writer, new, old)
@@ -333,9 +296,9 @@ class RedisCache:
             _Hash(index, position, b"gone").put(entries, before)
         _Hash(index, position, b"part" if part else b"whole", fields).put(entries, key)
 
-    def _hash_calls(self, hashes: Sequence[tuple[bytes, _Hash]]) -> Iterator[_Packed]:
+    def _hash_calls(self, hashes: Sequence[tuple[bytes, _Hash]]) -> Iterator[Call]:
         guard = b"1" if self._guard else b"0"
-        head = (b"EVALSHA", _sha("write_hash"), b"1", self._floor, self._ttl, self._tombstone_ttl, guard)
+        head = (b"EVALSHA", sha_of("write_hash"), b"1", self._floor, self._ttl, self._tombstone_ttl, guard)
         for at in range(0, len(hashes), KEYS_MAX):
             arguments: list[bytes] = []
             for key, entry in hashes[at : at + KEYS_MAX]:
@@ -349,7 +312,7 @@ class RedisCache:
                 arguments += (key, entry.position, entry.todo, b"%d" % (len(sets) // 2), b"%d" % len(removes))
                 arguments += sets
                 arguments += removes
-            yield _command(*head, *arguments)
+            yield command(*head, *arguments)
 
     # Truncate
 
@@ -359,79 +322,20 @@ class RedisCache:
             return
         position = b"%016x%08x" % (change.transaction.commit_lsn, change.ordinal)
         mark = MARK if self._guard else b""
-        script = (b"EVALSHA", _sha("truncate"), b"1", self._floor, position)
+        script = (b"EVALSHA", sha_of("truncate"), b"1", self._floor, position)
         if self._guard:
-            await self._call(*script)
+            await self._server.call(*script)
         ours = self._key.pattern(change.table).fullmatch
         cursor = b"0"
         while True:
             wanted = mark + self._key.glob()
-            cursor, found = await self._call(b"SCAN", cursor, b"MATCH", wanted, b"COUNT", b"%d" % KEYS_MAX)
+            cursor, found = await self._server.call(b"SCAN", cursor, b"MATCH", wanted, b"COUNT", b"%d" % KEYS_MAX)
             keys = [key[len(mark) :] for key in found if ours(key, len(mark))]
             for at in range(0, len(keys), KEYS_MAX):
                 some = keys[at : at + KEYS_MAX]
-                await self._call(*(script if self._guard else (b"UNLINK",)), *some)
+                await self._server.call(*(script if self._guard else (b"UNLINK",)), *some)
             if cursor == b"0":
                 return
-
-    # The wire
-
-    async def _call(self, *parts: bytes) -> Any:
-        return (await self._run(lambda: [_command(*parts)]))[0]
-
-    async def _run(self, calls: Callable[[], Iterable[_Packed]]) -> list[Any]:
-        """Send commands over one connection and return their answers; raises SinkError as the server says."""
-        try:
-            try:
-                return await self._talk(calls())
-            except redis.exceptions.NoScriptError:
-                # Restarted, or flushed. Every call may be made twice.
-                await self._load_scripts()
-                return await self._talk(calls())
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise self._translate(error) from error
-
-    async def _talk(self, calls: Iterable[_Packed]) -> list[Any]:
-        pool = self._pool
-        if pool is None:
-            raise SinkUnavailable("redis_cache is not open")
-        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        answers: list[Any] = []
-        waiting: list[int] = []
-        try:
-            for packed, count in calls:
-                await connection.send_packed_command(packed)
-                waiting.append(count)
-                if len(waiting) == CALLS_IN_FLIGHT_MAX:
-                    answers += [await connection.read_response() for _ in range(waiting.pop(0))]
-            for count in waiting:
-                answers += [await connection.read_response() for _ in range(count)]
-        except BaseException:
-            # Answers may still be on their way: nobody else may find them.
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await pool.release(connection)
-        return answers
-
-    async def _load_scripts(self) -> None:
-        await self._talk([_command(b"SCRIPT", b"LOAD", text) for text, _ in _SCRIPTS.values()])
-
-    def _translate(self, error: Exception) -> SinkError:
-        """Say in the watcher's words what the client raised. The server's texts may hold keys, so little is kept."""
-        words = _first_words(str(error))
-        if isinstance(error, redis.exceptions.NoPermissionError | redis.exceptions.AuthenticationError):
-            return SinkUnavailable(
-                f"redis_cache: {self._address} does not let us in: {type(error).__name__}",
-                remedy="Correct the user and password in url, and what the server's ACL allows that user.",
-            )
-        refused = isinstance(error, redis.exceptions.ResponseError) and not isinstance(error, _NOT_NOW_ERRORS)
-        if refused and not any(sign in str(error) for sign in _NOT_NOW):
-            return SinkRejected(f"redis_cache: {self._address} refused the entries of {self._key.source!r}: {words}")
-        return SinkUnavailable(
-            f"redis_cache: {self._address} does not take writes: {type(error).__name__}: {words}",
-            remedy=f"Start the server at {self._address}, or correct url; delivery goes on by itself.",
-        )
 
 
 class _Hash:
@@ -465,48 +369,11 @@ class _RejectedAt(Exception):
         self.cause = cause
 
 
-def _pack_slowly(command: tuple[bytes, ...]) -> bytes:
-    body = b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in command])
-    return b"*%d\r\n%b" % (len(command), body)
-
-
-def _packer() -> Callable[[Any], bytes]:
-    try:
-        from hiredis import pack_command
-    except ImportError:
-        return _pack_slowly
-    return pack_command
-
-
-_pack = _packer()
-
-
-def _command(*parts: bytes) -> _Packed:
-    """Pack a command that has one answer."""
-    return _pack(parts), 1
-
-
 def _unavailable(table: Table, column: str) -> SinkRejected:
     return SinkRejected(
         f"toast_unavailable: {table.full_name}.{column} was not sent, because the update left it alone",
         remedy=f"ALTER TABLE {table.full_name} REPLICA IDENTITY FULL, or leave the column out with columns=[…].",
     )
-
-
-def _first_words(text: str) -> str:
-    """Keep the beginning of a server's message, up to where it may quote what was sent."""
-    return text.split(" with args", 1)[0].split(" script: ", 1)[0][:120]
-
-
-def _address(url: str) -> str:
-    """Return host and port, or the socket's path. Raises ConfigError if this is no address."""
-    try:
-        parts = parse_url(url)
-    except ValueError as error:
-        raise ConfigError([f"url: {error}; right would be, for example, 'redis://127.0.0.1:6379/0'"]) from None
-    if "path" in parts:
-        return str(parts["path"])
-    return f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}/{parts.get('db', 0)}"
 
 
 def _check(
@@ -528,15 +395,3 @@ def _check(
         )
     if faults:
         raise ConfigError(faults)
-
-
-def _load(name: str) -> tuple[bytes, bytes]:
-    text = resources.files("backend_watcher.sinks").joinpath("lua", f"{name}.lua").read_bytes()
-    return text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-
-
-_SCRIPTS = {name: _load(name) for name in ("write_json", "write_hash", "truncate")}
-
-
-def _sha(name: str) -> bytes:
-    return _SCRIPTS[name][1]

@@ -39,7 +39,11 @@ class KeyTemplate:
 
     def key(self, writer: RowWriter, row: Row | None, old: Row | None = None) -> bytes:
         """Make a row's key. Raises SinkRejected where a column has no value or is NULL."""
-        assert row is not None
+        if row is None:
+            raise SinkRejected(
+                f"key_unavailable: no row was sent, and the key {self.source!r} is made from one",
+                remedy=f"ALTER TABLE {writer.table.full_name} REPLICA IDENTITY FULL, or give it a primary key.",
+            )
         if self._single is not None:
             text = writer.text(row, self._single, old)
             if not isinstance(text, bytes):

@@ -1,0 +1,1 @@
+"""The command line: a face of `service/control.py`."""

@@ -1,0 +1,124 @@
+"""
+Settings as frozen values: from the environment, `watcher.toml`, `Watcher(…)`, and what is built in, in this order.
+
+    name = "shop"
+    app = "app.py"                      # the program with the Watcher; left out where the file says everything
+
+    [source]
+    dsn = "env:SHOP_DSN"                # a secret by reference, or the text itself
+    slot = "watcher_shop"
+
+    [[subscription]]                    # a subscription without any Python
+    name = "product_cache"
+    sink = "redis_cache"
+    table = "products"
+    key = "product:{id}"                # what is not a subscription's setting is an option of its sink
+
+    [[subscription]]                    # without `sink`: other options for one that is declared in Python
+    name = "notify_seller"
+    concurrency = 4
+
+In the environment a subscription is addressed by its name, and may stand there alone:
+WATCHER_SUBSCRIPTION__PRODUCT_CACHE__URL. DATABASE_URL is taken where neither WATCHER_SOURCE__DSN nor the file
+names a source. Every fault is named at once; nothing is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend_watcher.contracts import Sink
+from backend_watcher.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend_watcher.service.watcher import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """Which PostgreSQL, and what the watcher has there. `dsn` is empty where it was not needed."""
+
+    dsn: str = field(repr=False)
+    slot: str
+    publication: str
+    heartbeat_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JournalConfig:
+    """Where the journal is, and how much it keeps. A relative path begins at the working directory."""
+
+    path: Path
+    quota_bytes: int
+    retain_seconds: float
+    retain_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionConfig:
+    """A subscription that was declared without Python; the fields mean what they mean for `Watcher.to`."""
+
+    name: str
+    sink: str
+    tables: tuple[str, ...]
+    insert: bool | None = None
+    update: bool | tuple[str, ...] | None = None
+    delete: bool | None = None
+    truncate: bool | None = None
+    concurrency: int = 2
+    batch: int = 1000
+    batch_seconds: float = 0.0
+    timeout_seconds: float = 30.0
+    max_in_flight: int = 10_000
+    sink_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def make_sink(self) -> Sink:
+        """Make the sink; nothing is connected yet. Raises ConfigError."""
+        from backend_watcher.sinks import load
+
+        return load(self.sink)(**self.sink_options)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """
+    All settings.
+
+    `overrides` holds, by name, options for subscriptions that are declared in Python: some of concurrency, batch,
+    batch_seconds, timeout_seconds, max_in_flight.
+    """
+
+    name: str
+    source: SourceConfig
+    journal: JournalConfig
+    subscriptions: tuple[SubscriptionConfig, ...] = ()
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def load_config(
+    path: Path | None, environ: Mapping[str, str], *, watcher: Watcher | None, complete: bool = True
+) -> Config:
+    """
+    Read all settings; without a path `watcher.toml` of the working directory, if there is one.
+
+    With `complete=False`, which is enough to look at a journal, a missing DSN is no fault, nor are settings for
+    subscriptions of a program that is not at hand, and a missing name is that of the only journal there is.
+    Raises ConfigError with a line for every fault.
+    """
+    from backend_watcher.service.config_reading import Reading
+
+    return Reading(path, environ, watcher, complete=complete).config()
+
+
+def find_app(path: Path | None, environ: Mapping[str, str]) -> str | None:
+    """Return the program that the settings name, None if they name none. Faults are left to `load_config`."""
+    from backend_watcher.service.config_file import read_config_file
+
+    try:
+        named = environ.get("WATCHER_APP") or read_config_file(path).values.get("app")
+    except ConfigError:
+        return None
+    return named if isinstance(named, str) and named else None

@@ -1,0 +1,114 @@
+"""Which changes a subscription wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backend_watcher.delivery.route import Route, Rule
+from backend_watcher.events.change import Change, Operation
+from backend_watcher.events.row import UNCHANGED
+from backend_watcher.testing import builders
+
+NAME = "public.products"
+DEFAULT = builders.table()
+FULL = builders.table(replica_identity="f")
+OTHER = builders.table("public.other", relation_oid=16400)
+ROW = {"id": 1, "name": "pen", "stock": 5}
+
+
+def update(new: dict[str, Any], old: dict[str, Any] | None = None, of: Any = FULL) -> Change:
+    return builders.change("update", of, new=ROW | new, old=old)
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+def test_operations(operation: Operation) -> None:
+    rule = Rule(NAME, operations=frozenset({operation}))
+    wanted = {other for other in Operation if rule.wants(builders.change(other.value, new=ROW))}
+    assert wanted == {operation}
+    assert not rule.takes_all
+    assert Rule(NAME).takes_all
+    assert Rule(NAME).wants(builders.change(operation.value, new=ROW))
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "wanted"),
+    [
+        ({"stock": 4}, ROW, True),
+        ({"name": "pencil"}, ROW, False),
+        ({"name": "pencil", "stock": 4}, ROW, True),
+        ({}, ROW, False),
+        ({"stock": None}, ROW, True),
+        ({"stock": 4}, ROW | {"stock": None}, True),
+        ({"stock": None}, ROW | {"stock": None}, False),
+        # TOAST that was not sent again did not change, whatever the old row says.
+        ({"stock": UNCHANGED}, ROW, False),
+    ],
+)
+def test_columns_with_replica_identity_full(new: dict[str, Any], old: dict[str, Any], wanted: bool) -> None:
+    assert Rule(NAME, columns=frozenset({"stock"})).wants(update(new, old)) is wanted
+
+
+@pytest.mark.parametrize("old", [None, {"id": 7}])
+def test_without_the_old_row_an_update_is_wanted_rather_than_missed(old: dict[str, Any] | None) -> None:
+    assert Rule(NAME, columns=frozenset({"stock"})).wants(update({"name": "pencil"}, old, DEFAULT))
+
+
+@pytest.mark.parametrize("operation", ["insert", "delete", "truncate", "read"])
+def test_columns_limit_only_updates(operation: str) -> None:
+    one = builders.change(operation, FULL, old=ROW) if operation == "delete" else builders.change(operation, new=ROW)
+    assert Rule(NAME, columns=frozenset({"stock"})).wants(one)
+
+
+def test_the_predicate_has_the_last_word_and_is_not_asked_about_the_rest() -> None:
+    asked: list[int] = []
+
+    def low(change: Change) -> bool:
+        asked.append(change.row["stock"])
+        return bool(change.row["stock"] < 3)
+
+    rule = Rule(NAME, operations=frozenset({Operation.UPDATE}), columns=frozenset({"stock"}), predicate=low)
+    assert rule.wants(update({"stock": 2}, ROW))
+    assert not rule.wants(update({"stock": 4}, ROW))
+    assert not rule.wants(update({"name": "pencil"}, ROW))
+    assert not rule.wants(builders.change("insert", new=ROW))
+    assert asked == [2, 4]
+
+
+def test_what_a_predicate_returns_is_taken_as_truth() -> None:
+    assert Rule(NAME, predicate=lambda _: [1]).wants(update({})) is True  # type: ignore[arg-type,return-value]
+    assert Rule(NAME, predicate=lambda _: None).wants(update({})) is False  # type: ignore[arg-type,return-value]
+
+
+def test_what_a_predicate_raises_is_passed_on() -> None:
+    route = Route({NAME: Rule(NAME, predicate=lambda change: change.row["colour"] == "red")})
+    with pytest.raises(KeyError, match="has no column 'colour'"):
+        route.select([update({})], frozenset({NAME}))
+
+
+def test_select_keeps_the_order_and_takes_whole_blocks_where_it_can() -> None:
+    mixed = [builders.change("insert", of, new=ROW, ordinal=n) for n, of in enumerate([DEFAULT, OTHER, DEFAULT])]
+    both = frozenset({NAME, "public.other"})
+    plain = Route({NAME: Rule(NAME)})
+    assert plain.select(mixed, both) == [mixed[0], mixed[2]]
+    assert plain.select(mixed, frozenset({"public.other"})) == ()
+    ours = [mixed[0], mixed[2]]
+    assert plain.select(ours, frozenset({NAME})) is ours
+    assert Route({NAME: Rule(NAME), "public.other": Rule("public.other")}).select(mixed, both) is mixed
+    assert plain.tables == frozenset({NAME})
+
+
+def test_select_asks_each_rule_about_its_own_table() -> None:
+    rules = {
+        NAME: Rule(NAME, operations=frozenset({Operation.DELETE})),
+        "public.other": Rule("public.other", predicate=lambda change: change.row["id"] == 2),
+    }
+    changes = [
+        builders.change("insert", DEFAULT, new=ROW),
+        builders.change("delete", DEFAULT, old={"id": 1}, ordinal=1),
+        builders.change("insert", OTHER, new=ROW, ordinal=2),
+        builders.change("insert", OTHER, new=ROW | {"id": 2}, ordinal=3),
+    ]
+    chosen = Route(rules).select(changes, frozenset(rules))
+    assert [change.ordinal for change in chosen] == [1, 3]
