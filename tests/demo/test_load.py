@@ -18,14 +18,14 @@ class Backend:
         self.got: list[tuple[str, object]] = []
         self.status = 201
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         self.got.append((request.path, await request.json()))
         return web.json_response({}, status=self.status)
 
 
 async def serve(backend: Backend) -> tuple[web.AppRunner, str]:
     app = web.Application()
-    app.router.add_post("/{path}", backend)
+    app.router.add_post("/{path}", backend.answer)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

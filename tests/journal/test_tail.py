@@ -1,5 +1,9 @@
 """The newest blocks in memory."""
 
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from backend_watcher.events.position import START, Position
@@ -86,3 +90,21 @@ def test_what_retention_forgot_is_gone_here_too(chunk):
     assert [block.last for block in tail.read(START, ALL)] == [chunks[2].last]
     tail.forget(Position(1 << 40, 0))
     assert tail.read(START, ALL) == []
+
+
+def test_two_threads_at_once_decode_once(chunk, monkeypatch):
+    seen, both = [], threading.Barrier(2)
+
+    def slow(stored, tables, stream):
+        seen.append(stored.last)
+        # If the other thread came in here too, they would meet; it waits outside, so nobody comes.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return decode(stored, tables, stream)
+
+    monkeypatch.setattr(tail_module, "decode", slow)
+    tail = make([chunk(2)])
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: tail.read(START, ALL), range(2))
+    assert len(seen) == 1
+    assert one[0] is other[0]

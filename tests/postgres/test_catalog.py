@@ -1,3 +1,5 @@
+"""What the catalogs say of servers and tables, with the server as the judge."""
+
 from __future__ import annotations
 
 import pytest

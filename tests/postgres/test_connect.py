@@ -1,3 +1,5 @@
+"""Sessions that are all alike, and refusals that never show a password."""
+
 from __future__ import annotations
 
 import traceback

@@ -1,3 +1,5 @@
+"""Reports, and what they raise."""
+
 from __future__ import annotations
 
 import pytest

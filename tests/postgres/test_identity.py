@@ -1,3 +1,5 @@
+"""Why a table would be harmed, and the statement that mends it."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""Names as people write them, and as the server reads them."""
+
 from __future__ import annotations
 
 import pytest

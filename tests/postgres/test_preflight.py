@@ -15,10 +15,11 @@ import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import ConfigError, PreflightFailed, SourceRefused, SourceUnavailable
-from backend_watcher.postgres import slots
+from backend_watcher.postgres import publications, slots
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.findings import Level, Report, Wish
 from backend_watcher.postgres.preflight import check
+from backend_watcher.postgres.translate import translating
 
 from .conftest import make, make_role, reading
 
@@ -85,6 +86,16 @@ async def test_a_check_changes_nothing_where_everything_is_there_either(dsn: str
     before = await state(conn)
     assert codes(await look(dsn, {"t": Wish(), "nonesuch": Wish()})) == ["table_missing"]
     assert await state(conn) == before
+
+
+async def test_a_check_could_not_change_anything(dsn: str, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def harm(session: Connection, name: str) -> None:
+        with translating():
+            await session.execute("CREATE TABLE public.harm ()")
+
+    monkeypatch.setattr(publications, "look", harm)
+    with pytest.raises(SourceRefused, match="25006"):
+        (await look(dsn)).raise_if_faulty()
 
 
 def _tables(*, old: bool = False) -> Mapping[str, Wish]:

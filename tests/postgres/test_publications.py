@@ -1,3 +1,5 @@
+"""Publications made, aligned and dropped, and tables that must not be in one."""
+
 from __future__ import annotations
 
 import pytest

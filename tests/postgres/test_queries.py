@@ -1,3 +1,5 @@
+"""The queries themselves: named, described, used."""
+
 from __future__ import annotations
 
 import re

@@ -1,3 +1,5 @@
+"""What libpq says of a failed connection, and what we make of it."""
+
 from __future__ import annotations
 
 import psycopg

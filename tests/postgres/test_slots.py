@@ -1,3 +1,5 @@
+"""Slots made, watched, lost and dropped on a server."""
+
 from __future__ import annotations
 
 import asyncio
@@ -32,6 +34,7 @@ async def test_created_looked_at_and_dropped(dsn: str, conn: Connection) -> None
     assert not facts.is_lost
 
     held = await slots.wal_held_bytes(conn, "shop")
+    assert held == facts.wal_held_bytes
     await make(conn, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS id")
     later = await slots.wal_held_bytes(conn, "shop")
     assert held is not None

@@ -1,3 +1,5 @@
+"""The names in synchronous_standby_names."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Which of our errors each SQLSTATE becomes."""
+
 from __future__ import annotations
 
 import psycopg

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend_watcher.errors import ConfigError, PartlyWritten, SinkRejected, SinkUnavailable
-from backend_watcher.events.change import Change
+from backend_watcher.events.change import INSERT, Change
 from backend_watcher.events.row import UNCHANGED
 from backend_watcher.events.table import Table
 from backend_watcher.sinks.redis_cache import KEYS_MAX, TOMBSTONE_SECONDS, RedisCache
-from backend_watcher.testing.builders import change, table
+from backend_watcher.testing.builders import change, table, transaction, tuple_data
 from backend_watcher.testing.conformance_sink import delete, insert, truncate, update
 
 BLOBS = table("public.blobs", {"id": "int8", "name": "text", "blob": "text"})
@@ -371,8 +371,8 @@ async def test_a_missing_column_is_rejected(url: str) -> None:
 
 async def test_bytes_that_are_no_text_are_rejected(url: str) -> None:
     shape: Table = table("public.t", {"id": "int8", "name": "text"})
-    bad = change("insert", shape, new={"id": 1, "name": "xx"})
-    bad = Change(bad.code, shape, bad.transaction, 0, bad._data.replace(b"xx", b"\xff\xfe"), 1, 0, False)
+    data = b"\0" + tuple_data(shape, {"id": 1, "name": "xx"}).replace(b"xx", b"\xff\xfe")
+    bad = Change(INSERT, shape, transaction(), 0, data, 1, 0, False)
     async with cache(url) as sink:
         with pytest.raises(PartlyWritten, match="cannot be written as JSON"):
             await sink.write([bad])

@@ -26,7 +26,8 @@ class Acknowledgement:
     def __init__(self, start_lsn: int) -> None:
         self._safe = start_lsn
         self._received = start_lsn
-        self._owed: deque[int] = deque()
+        # The end of each owed commit, and how far the stream had been read before it.
+        self._owed: deque[tuple[int, int]] = deque()
         self._newest_commit = start_lsn
         self._in_transaction = False
 
@@ -57,7 +58,7 @@ class Acknowledgement:
         if commit_end_lsn < newest:
             raise OutOfOrder(f"a commit ends at {format_lsn(commit_end_lsn)}, after one at {format_lsn(newest)}")
         if owed and commit_end_lsn > newest:
-            self._owed.append(commit_end_lsn)
+            self._owed.append((commit_end_lsn, self._received))
         self._newest_commit = commit_end_lsn
         self._received = max(self._received, commit_end_lsn)
         self._advance()
@@ -70,11 +71,10 @@ class Acknowledgement:
 
     def durable(self, lsn: int) -> None:
         """Note that the journal holds every change of the commits that end at or before `lsn`."""
-        while self._owed and self._owed[0] <= lsn:
-            self._safe = max(self._safe, self._owed.popleft())
+        while self._owed and self._owed[0][0] <= lsn:
+            self._owed.popleft()
         self._advance()
 
     def _advance(self) -> None:
         # In the middle of a transaction what was received ends with a commit, so it is safe all the same.
-        if not self._owed:
-            self._safe = max(self._safe, self._received)
+        self._safe = max(self._safe, self._owed[0][1] if self._owed else self._received)

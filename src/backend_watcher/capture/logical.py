@@ -14,7 +14,7 @@ import time
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
-from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
+from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare, refuse_synchronous
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.pgoutput import Relation
@@ -39,10 +39,18 @@ RETRY_SECONDS_MAX = 10.0
 class LogicalSource:
     """Reads one slot until cancelled. `run` is to be called in an event loop that no handler can block."""
 
-    def __init__(self, settings: LogicalSettings, journal: Journal, observer: Observer) -> None:
+    def __init__(
+        self,
+        settings: LogicalSettings,
+        journal: Journal,
+        observer: Observer,
+        *,
+        watch_seconds: float = WATCH_SECONDS,
+    ) -> None:
         self._settings = settings
         self._journal = journal
         self._observer = observer
+        self._watch_seconds = watch_seconds
         self._progress = asyncio.Event()
         self._keys: dict[int, tuple[str, ...]] = {}
 
@@ -193,12 +201,15 @@ class LogicalSource:
             for sender in await slots.walsenders(connection, pid=stream.backend_pid):
                 if sender.is_synchronous:
                     raise BecameSynchronous(f"PostgreSQL made this walsender {sender.sync_state}")
+                if sender.sync_state is None:
+                    # Our role may not see it; the setting says whether it could be.
+                    refuse_synchronous((await catalog.server(connection)).synchronous_standby_names)
             facts = await publications.look(connection, self._settings.publication)
             if facts is None:
                 raise PublicationLost(f"publication {self._settings.publication!r} was dropped")
             if missing := await existing_tables(connection, oids - facts.oids):
                 raise PublicationLost(f"publication {self._settings.publication!r} lost {', '.join(missing)}")
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(self._watch_seconds)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> WatcherError:

@@ -59,8 +59,7 @@ async def prepare(
     """
     system = await stream.open()
     server = await catalog.server(connection)
-    if standbys.chooses(server.synchronous_standby_names, f"{APPLICATION_NAME}:capture"):
-        raise BecameSynchronous(f"synchronous_standby_names is {server.synchronous_standby_names!r}")
+    refuse_synchronous(server.synchronous_standby_names)
     tables = list((await catalog.tables(connection, settings.tables)).values())
     identity = await journal.identity()
     publication = await publications.look(connection, settings.publication)
@@ -75,7 +74,7 @@ async def prepare(
     if identity is None:
         start_lsn = await _begin(connection, settings, journal, server, seen, tables)
     else:
-        check_known(identity, journal.durable_lsn, seen)
+        check_known(settings.slot, identity, journal.durable_lsn, seen)
         start_lsn = journal.durable_lsn
         await publications.align(connection, settings.publication, tables)
     timeout = server.wal_sender_timeout_seconds
@@ -83,6 +82,12 @@ async def prepare(
     return Prepared(
         start_lsn, {table.oid: table.primary_key for table in tables}, frozenset(t.oid for t in tables), feedback
     )
+
+
+def refuse_synchronous(setting: str) -> None:
+    """Raise BecameSynchronous where commits would wait for a walsender of our name."""
+    if standbys.chooses(setting, f"{APPLICATION_NAME}:capture"):
+        raise BecameSynchronous(f"synchronous_standby_names is {setting!r}, which means this watcher too")
 
 
 async def _begin(

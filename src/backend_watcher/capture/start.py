@@ -11,7 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend_watcher.contracts import Identity
-from backend_watcher.errors import JournalLost, PublicationLost, SlotLost, SlotMoved, SourceRefused, WrongCluster
+from backend_watcher.errors import (
+    ConfigError,
+    JournalLost,
+    PublicationLost,
+    SlotLost,
+    SlotMoved,
+    SourceRefused,
+    WrongCluster,
+)
 from backend_watcher.events.position import format_lsn
 
 
@@ -37,11 +45,11 @@ class SourceSeen:
     publication_exists: bool
 
 
-def check_known(identity: Identity, durable_lsn: int, seen: SourceSeen) -> None:
+def check_known(slot_name: str, identity: Identity, durable_lsn: int, seen: SourceSeen) -> None:
     """
-    Raise unless the journal's stream can go on where it ended.
+    Raise unless the journal's stream can go on where it ended. `slot_name` is the slot that `seen` shows.
 
-    Raises WrongCluster, SlotLost, SlotMoved or PublicationLost.
+    Raises WrongCluster, ConfigError, SlotLost, SlotMoved, SourceRefused or PublicationLost.
     """
     if seen.system_identifier != identity.system_identifier:
         raise WrongCluster(
@@ -56,6 +64,12 @@ def check_known(identity: Identity, durable_lsn: int, seen: SourceSeen) -> None:
         raise WrongCluster(
             f"the journal reaches {format_lsn(durable_lsn)}, the server only {format_lsn(seen.flush_lsn)}: "
             "it was restored from an older backup"
+        )
+    if slot_name != identity.slot:
+        # It may well stand before the journal's end, and belong to somebody else.
+        raise ConfigError(
+            [f"source.slot is {slot_name!r}, but the journal was written from slot {identity.slot!r}"],
+            remedy="Correct source.slot, or give the other slot a journal of its own.",
         )
     slot = seen.slot
     if slot is None:

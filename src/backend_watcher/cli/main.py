@@ -76,9 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`watcher tail | head`). Nothing is left to be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output has gone (`watcher tail | head`), which typer may turn into an exit.
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.CLEAN
     except Exception as error:  # noqa: BLE001 the last resort: a person never sees a bare traceback
         return report(_usage(error) or failure_of(error), as_json=as_json)

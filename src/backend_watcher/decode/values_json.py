@@ -8,6 +8,7 @@ surrogates, integers of more than 4300 digits, bytes that are no UTF-8) is read 
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from json import JSONDecoder
 from typing import Any, NoReturn
@@ -27,9 +28,10 @@ _JSON = TYPES["json"][0]
 _JSONB = TYPES["jsonb"][0]
 _JSONB_VERSION = b"\x01"
 _QUOTE = 34
-_BACKSLASH = 92
-_OPEN_LIST, _CLOSE_LIST = 91, 93
-_OPEN_OBJECT, _CLOSE_OBJECT = 123, 125
+_OPEN_LIST = 91
+_OPEN_OBJECT = 123
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -65,21 +67,20 @@ def _is_deep(data: bytes) -> bool:
     limit = NESTING_LEVELS_MAX
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
+    if b"\\" in data:
+        data = _ESCAPE.sub(b"", data)
     levels = 0
-    quoted = escaped = False
-    for byte in data:
-        if escaped:
-            escaped = False
+    quoted = False
+    for byte in data.translate(None, _NOT_STRUCTURE):
+        if byte == _QUOTE:
+            quoted = not quoted
         elif quoted:
-            escaped = byte == _BACKSLASH
-            quoted = byte != _QUOTE
-        elif byte == _QUOTE:
-            quoted = True
+            continue
         elif byte in (_OPEN_LIST, _OPEN_OBJECT):
             levels += 1
             if levels > limit:
                 return True
-        elif byte in (_CLOSE_LIST, _CLOSE_OBJECT):
+        else:
             levels -= 1
     return False
 

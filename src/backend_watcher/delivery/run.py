@@ -180,11 +180,12 @@ class SubscriptionLoop:
     async def _company(self, lane: Lane, seconds: float) -> None:
         """Wait for a batch to fill, or to be old enough."""
         lane.wake.clear()
+        waits = [asyncio.ensure_future(lane.wake.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
         try:
-            async with asyncio.timeout(seconds):
-                await lane.wake.wait()
-        except TimeoutError:
-            return
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _settler(self, batch: Batch) -> Callable[[int], None]:
         """Return what tells the frontier, share by share, how much of a batch is settled."""

@@ -36,6 +36,7 @@ class Child:
         *arguments: str,
         folder: Path,
         environment: Mapping[str, str],
+        works_in: Path | None = None,
         talks: bool = True,
     ) -> None:
         self.name = name
@@ -49,6 +50,7 @@ class Child:
                 stdout=subprocess.PIPE if talks else descriptor,
                 stderr=descriptor,
                 env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                cwd=works_in,
                 start_new_session=True,
             )
         finally:

@@ -34,7 +34,6 @@ SETTINGS = {"track_commit_timestamp": "on", "shared_buffers": "128MB"}
 
 CONFIGURATION = """\
 name = "shop"
-app = "{program}"
 
 [source]
 dsn = "{dsn}"
@@ -183,7 +182,7 @@ class Phase:
         """Start `watcher run` on the shop's program, and wait until it listens."""
         self.program.write_bytes(resources.files("backend_watcher.demo").joinpath("shop.py").read_bytes())
         journal = self._stage.folder / "shop.journal"
-        text = CONFIGURATION.format(program=self.program, dsn=self.dsn, journal=journal)
+        text = CONFIGURATION.format(dsn=self.dsn, journal=journal)
         self.configuration.write_text(text)
         self._run_watcher()
         end = time.monotonic() + LISTENING_SECONDS_MAX
@@ -219,7 +218,13 @@ class Phase:
         folder, environment = self._stage.folder, self._environment
         arguments = ("run", str(self.program), "--config", str(self.configuration))
         self.watcher = Child(
-            "watcher", "backend_watcher", *arguments, folder=folder, environment=environment, talks=False
+            "watcher",
+            "backend_watcher",
+            *arguments,
+            folder=folder,
+            environment=environment,
+            works_in=folder,
+            talks=False,
         )
 
     def _start(self, name: str, module: str, *arguments: str) -> Child:

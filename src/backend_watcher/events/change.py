@@ -208,10 +208,18 @@ class Change:
             self._old_at,
             self._old_key_only,
         )
-        copy.size_bytes = self.size_bytes
-        copy._new = self.new if new is None else Row.of(self.table, new)
-        copy._old = self.old if old is None else Row.of(self.table, old)
+        copy._hold(
+            self.size_bytes,
+            self.new if new is None else Row.of(self.table, new),
+            self.old if old is None else Row.of(self.table, old),
+        )
         return copy
+
+    def _hold(self, size_bytes: int, new: Row | None, old: Row | None) -> None:
+        # Compiled, private fields can be set through `self` only.
+        self.size_bytes = size_bytes
+        self._new = new
+        self._old = old
 
     def __repr__(self) -> str:
         return f"Change({self.operation.value} {self.table.full_name} at {self.position})"

@@ -74,8 +74,12 @@ class Row:
     def of(cls, table: Table, values: Mapping[str, Any]) -> Row:
         """Make a row from Python values, as a transform does; a column not named is ABSENT."""
         row = cls(table, b"", 0, False)
-        row._values = {column.name: values.get(column.name, ABSENT) for column in table.columns}
+        row._hold({column.name: values.get(column.name, ABSENT) for column in table.columns})
         return row
+
+    def _hold(self, values: dict[str, Any]) -> None:
+        # Compiled, private fields can be set through `self` only.
+        self._values = values
 
     def _cell(self, index: int) -> Any:
         """Return column `index` as bytes, None, UNCHANGED or ABSENT."""

@@ -85,8 +85,11 @@ class Table:
         self.primary_key = primary_key
         self.index_of = {column.name: number for number, column in enumerate(columns)}
         self.key_indexes = tuple(self.index_of[column] for column in primary_key)
-        # Without a primary key the replica identity is all there is to tell rows apart.
-        self.identity_indexes = self.key_indexes or tuple(n for n, column in enumerate(columns) if column.identity)
+        # Without a primary key the replica identity is all there is to tell rows apart; and where it is another
+        # unique index, old rows hold that index's columns and not the primary key.
+        identity = tuple(n for n, column in enumerate(columns) if column.identity)
+        key_is_sent = bool(self.key_indexes) and (not identity or set(self.key_indexes).issubset(identity))
+        self.identity_indexes = self.key_indexes if key_is_sent else identity
         self.version = int.from_bytes(hashlib.blake2b(self.dump(), digest_size=8).digest()) >> 1
 
     def __repr__(self) -> str:

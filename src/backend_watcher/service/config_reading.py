@@ -80,7 +80,7 @@ class Reading:
         named: dict[str, Any] = {}
         for index, entry in enumerate(entries):
             name = entry.get("name")
-            place = f"{self._file.place(('subscription', index))}: subscription[{index + 1}]"
+            place = f"{self._file.place(('subscription', index, 'name'))}: subscription[{index + 1}]"
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 wrong = "is missing" if name is None else f"{show('name', name)} is not a name"
                 self.faults.append(f"{place}.name: {wrong}; a name has 1 to 40 of a-z, 0-9 and _")

@@ -94,7 +94,7 @@ class Entry:
             settings = SubscriptionSettings.model_validate(ours)
         except ValidationError as error:
             self.faults += faults_of(error, SubscriptionSettings, self._places, ("subscription", self._name)).values()
-        tables = self._tables(settings) if settings is not None else ()
+        tables = self._tables()
         options = self._sink_options({key: value for key, value in self._values.items() if key not in _OURS})
         if settings is None or self.faults:
             return None
@@ -102,20 +102,23 @@ class Entry:
         plain = settings.model_dump(exclude={"name", "sink", "table", "tables", "update"})
         return SubscriptionConfig(self._name, settings.sink, tables, update=update, sink_options=options, **plain)
 
-    def _tables(self, settings: SubscriptionSettings) -> tuple[str, ...]:
-        if settings.table is not None and settings.tables is not None:
+    def _tables(self) -> tuple[str, ...]:
+        one, several = self._values.get("table"), self._values.get("tables")
+        if one is not None and several is not None:
             self._fault("tables", "there is table too; right would be one of the two")
-        key = "tables" if settings.tables is not None else "table"
-        tables = tuple(settings.tables or ()) + ((settings.table,) if settings.table is not None else ())
-        if not tables:
+        key = "table" if several is None else "tables"
+        if one is None and not several:
             self._fault(key, 'is missing; right would be, for example, table = "products"')
+        tables = [*(several if isinstance(several, list) else ()), *((one,) if one is not None else ())]
+        if not all(isinstance(table, str) for table in tables):
+            return ()  # said already: not a text
         for table in tables:
             try:
                 parse_name(table)
             except ConfigError as error:
                 for fault in error.faults:
                     self._fault(key, fault)
-        return tables
+        return tuple(tables)
 
     # The sink
 

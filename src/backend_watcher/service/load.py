@@ -121,7 +121,7 @@ def _frames(error: BaseException) -> list[str]:
     return [
         f"{_short(frame.filename)}:{frame.lineno}"
         for frame in frames
-        if not frame.filename.startswith((ours, "<frozen")) and Path(frame.filename).parent.name != "importlib"
+        if not frame.filename.startswith((ours, "<")) and Path(frame.filename).parent.name != "importlib"
     ]
 
 

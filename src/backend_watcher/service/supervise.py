@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -150,7 +151,8 @@ class _Supervisor:
     async def _until_the_end(self, capture: CaptureThread) -> None:
         """Wait for a signal, or for capture to end with an error."""
         stop = asyncio.create_task(self._stop.wait())
-        await asyncio.wait([stop, capture.finished], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [stop, capture.finished]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if capture.finished.done():
             capture.finished.result()

@@ -100,7 +100,7 @@ class Watcher:
                 batch=BatchLimits(changes=batch or BatchLimits().changes, seconds=batch_seconds),
                 timeout_seconds=timeout_seconds,
             )
-            subscription = name or getattr(function, "__name__", type(function).__name__)
+            subscription = name or str(getattr(function, "__name__", type(function).__name__))
             self._add(Wanted(subscription, tuple(tables), operations, columns, when, sink, options))
             return function
 

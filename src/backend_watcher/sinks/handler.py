@@ -4,8 +4,8 @@ A user's function as a sink, so that it is ordered, retried, parked, measured an
 An `async def` runs on the event loop, one change after the other, with nothing between the loop and the function. A
 plain `def` runs in a thread, a whole batch in one go.
 
-An attempt that is cancelled (delivery's timeout) counts for nothing: the whole batch is delivered again, so a function
-sees a change at least once. A thread cannot be cancelled. It is told to stop after the change it is at, and until it
+A function that is called per change has `timeout_seconds` for each call, and what was done before it counts. One that
+is called per batch is timed by delivery: cancelled, the whole batch is delivered again. A thread cannot be cancelled. It is told to stop after the change it is at, and until it
 has, no batch with one of its keys begins.
 """
 
@@ -21,11 +21,17 @@ from contextvars import copy_context
 from typing import Any
 
 from backend_watcher.contracts import Receipt
-from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten
+from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten, SinkTimeout
 from backend_watcher.events.change import Change
+from backend_watcher.sinks.stopwatch import Stopwatch
 
 THREADS_MAX = 8
 """Threads of one handler: so many batches of a plain function run at once."""
+
+TIMEOUT_SECONDS = 30.0
+"""How long one call may take."""
+
+BATCH_SECONDS_MAX = 24 * 3600.0
 
 
 class Handler:
@@ -36,7 +42,13 @@ class Handler:
     """
 
     def __init__(
-        self, function: Callable[..., Any], *, batch: bool = False, name: str | None = None, threads: int = THREADS_MAX
+        self,
+        function: Callable[..., Any],
+        *,
+        batch: bool = False,
+        name: str | None = None,
+        threads: int = THREADS_MAX,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         if not callable(function):
             raise ConfigError([f"handler: {type(function).__name__} is not a function"])
@@ -44,6 +56,9 @@ class Handler:
             raise ConfigError([f"handler: threads is {threads!r}; 1 or more is right"])
         self._function = function
         self._by_batch = batch
+        # Delivery times what does not time itself.
+        self.times_itself = not batch
+        self.timeout_seconds = timeout_seconds
         self._name = name or _name_of(function)
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
@@ -82,16 +97,23 @@ class Handler:
         # The hot path: nothing per change but the call itself.
         function = self._function
         done = 0
-        try:
-            for change in batch:
-                await function(change)
-                done += 1
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            if _is_for_us(error):
+        with Stopwatch(self.timeout_seconds) as watch:
+            try:
+                for change in batch:
+                    await function(change)
+                    done += 1
+                    watch.done = done
+            except GeneratorExit:
                 raise
-            raise PartlyWritten(done, _handler_error(error)) from error
+            except BaseException as error:
+                if watch.expired:
+                    raise PartlyWritten(done, self._too_late()) from error
+                if _is_for_us(error):
+                    raise
+                raise PartlyWritten(done, _handler_error(error)) from error
+
+    def _too_late(self) -> SinkTimeout:
+        return SinkTimeout(f"{self._name} took longer than {self.timeout_seconds:g} s")
 
     async def _await_batch(self, batch: Sequence[Change]) -> None:
         try:
@@ -111,15 +133,20 @@ class Handler:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"watcher-{self._name}")
         attempt = _Attempt(self._function, batch, self._by_batch)
         running = loop.run_in_executor(self._pool, functools.partial(copy_context().run, attempt.run))
-        try:
-            # Shielded, because cancelling it would make a thread at work look finished.
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            attempt.stop.set()
-            self._late.add(attempt)
-            attempt.ended = running
-            running.add_done_callback(lambda _: self._late.discard(attempt))
-            raise
+        # A batch function is timed by delivery, which is told what it gives: its limit here is out of reach.
+        with Stopwatch(self.timeout_seconds if self.times_itself else BATCH_SECONDS_MAX) as watch:
+            attempt.watch = watch
+            try:
+                # Shielded, because cancelling it would make a thread at work look finished.
+                await asyncio.shield(running)
+            except asyncio.CancelledError as error:
+                attempt.stop.set()
+                self._late.add(attempt)
+                attempt.ended = running
+                running.add_done_callback(lambda _: self._late.discard(attempt))
+                if watch.expired and self.times_itself:
+                    raise PartlyWritten(attempt.done, self._too_late()) from error
+                raise
         if attempt.error is None:
             return
         failure = _handler_error(attempt.error)
@@ -137,7 +164,7 @@ class Handler:
 class _Attempt:
     """One batch in a thread. Written by the thread, read by the loop once the thread has ended."""
 
-    __slots__ = ("batch", "by_batch", "done", "ended", "error", "function", "stop")
+    __slots__ = ("batch", "by_batch", "done", "ended", "error", "function", "stop", "watch")
 
     def __init__(self, function: Callable[..., Any], batch: Sequence[Change], by_batch: bool) -> None:
         self.function = function
@@ -147,6 +174,7 @@ class _Attempt:
         self.done = 0
         self.error: BaseException | None = None
         self.ended: asyncio.Future[None] | None = None
+        self.watch: Stopwatch
 
     def run(self) -> None:
         """Call the function. What it raises is kept: a StopIteration cannot pass through a future."""
@@ -162,6 +190,7 @@ class _Attempt:
                 if result is not None:
                     _refuse_awaitable(result)
                 self.done += 1
+                self.watch.done = self.done
         except BaseException as error:  # noqa: BLE001 sys.exit() in a function is a failed attempt, too
             self.error = error
 

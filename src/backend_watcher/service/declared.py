@@ -1,0 +1,60 @@
+"""All subscriptions in one list: those the program declares, with what the settings change, and those of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from backend_watcher.service.config import Config, SubscriptionConfig
+from backend_watcher.service.watcher import Wanted, Watcher
+
+
+def wanted_of(config: Config, watcher: Watcher | None) -> list[Wanted]:
+    """Return every subscription as it is to run. Raises ConfigError for options that a sink refuses."""
+    declared = [_overridden(one, config.overrides.get(one.name, {})) for one in (watcher.wanted if watcher else [])]
+    # A Watcher of its own reads the settings' words just as it reads a program's.
+    settings = Watcher(config.name)
+    for entry in config.subscriptions:
+        _declare(settings, entry)
+    limits = {entry.name: {"max_in_flight": entry.max_in_flight} for entry in config.subscriptions}
+    return declared + [_overridden(one, limits[one.name]) for one in settings.wanted]
+
+
+def _declare(watcher: Watcher, entry: SubscriptionConfig) -> None:
+    watcher.to(
+        entry.make_sink(),
+        table=entry.tables,
+        insert=entry.insert,
+        update=entry.update,
+        delete=entry.delete,
+        truncate=entry.truncate,
+        name=entry.name,
+        batch=entry.batch,
+        batch_seconds=entry.batch_seconds,
+        concurrency=entry.concurrency,
+        timeout_seconds=entry.timeout_seconds,
+    )
+
+
+def _overridden(wanted: Wanted, override: Mapping[str, Any]) -> Wanted:
+    """Return the subscription with other options; what is not named stays as declared."""
+    options = wanted.options
+    batch = replace(
+        options.batch,
+        changes=override.get("batch", options.batch.changes),
+        seconds=override.get("batch_seconds", options.batch.seconds),
+    )
+    timeout = override.get("timeout_seconds", options.timeout_seconds)
+    if timeout != options.timeout_seconds and hasattr(wanted.sink, "timeout_seconds"):
+        wanted.sink.timeout_seconds = timeout
+    return replace(
+        wanted,
+        options=replace(
+            options,
+            batch=batch,
+            concurrency=override.get("concurrency", options.concurrency),
+            timeout_seconds=timeout,
+            max_in_flight=override.get("max_in_flight", options.max_in_flight),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The watcher killed, again and again; afterwards nothing is lost and nothing is wrong."""

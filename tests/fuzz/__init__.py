@@ -1,0 +1,1 @@
+"""What real servers sent, and what becomes of it when it is broken on purpose."""
