@@ -29,7 +29,7 @@ def pg_recvlogical(dsn: str, end: str, number: int) -> float:
     """Read a copy of the slot with PostgreSQL's own client; return the seconds."""
     slot = f"reference_{number}"
     backlog.copy_slot(dsn, slot)
-    program = Path(find_postgres().folder) / "bin" / "pg_recvlogical"
+    program = find_postgres().program("pg_recvlogical")
     begun = time.perf_counter()
     command = [str(program), "-d", dsn, "-S", slot, "--start", "-f", "/dev/null", "--endpos", end]
     command += ["-o", "proto_version=1", "-o", f"publication_names={backlog.PUBLICATION}"]

@@ -22,7 +22,7 @@ from .street import App, Street
 def dice() -> random.Random:
     """Random numbers that `TEST_SEED` repeats."""
     seed = int(os.environ.get("TEST_SEED") or secrets.randbits(32))
-    print(f"TEST_SEED={seed}")  # noqa: T201 shown where the test fails
+    print(f"TEST_SEED={seed}")
     return random.Random(seed)
 
 
@@ -63,9 +63,9 @@ async def app(server: EmbeddedPostgres) -> AsyncIterator[App]:
         async with App.connected(f"{server.dsn.rpartition('/')[0]}/{name}") as app:
             await app.run("CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int)")
             yield app
-        admin.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
-        for (slot,) in admin.execute("SELECT slot_name FROM pg_replication_slots WHERE database = %s", [name]).fetchall():
-            admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+        ours = "FROM pg_replication_slots WHERE database = %s"
+        admin.execute(f"SELECT pg_terminate_backend(active_pid, 10000) {ours} AND active", [name])
+        admin.execute(f"SELECT pg_drop_replication_slot(slot_name) {ours}", [name])
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

@@ -70,9 +70,7 @@ class App:
 
     async def confirmed(self, slot: str) -> int:
         """Return where a slot stands, 0 where it does not."""
-        text = await self.ask(
-            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", slot
-        )
+        text = await self.ask("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", slot)
         return parse_lsn(text or "0/0")
 
     async def walsender(self, slot: str) -> int | None:

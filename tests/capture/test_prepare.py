@@ -236,7 +236,7 @@ async def test_it_does_not_begin_where_commits_would_wait_for_it(own_server: Emb
     async with App.connected(own_server.dsn) as app:
         await app.run("CREATE TABLE products (id int PRIMARY KEY)")
         street = Street(own_server.dsn, journal)
-        for names in ("*", "ANY 1 (standby, \"backend_watcher:capture\")"):
+        for names in ("*", 'ANY 1 (standby, "backend_watcher:capture")'):
             await app.run(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", "SELECT pg_reload_conf()")
             await eventually(lambda names=names: shows(app, names))  # type: ignore[misc]
             assert isinstance(await street.refusal(), BecameSynchronous)

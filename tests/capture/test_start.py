@@ -66,7 +66,9 @@ def test_what_could_hide_a_gap_stops(seen: SourceSeen, error: type[WatcherError]
 
 
 def test_another_slot_than_the_journals_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigError, match="source.slot is 'other', but the journal was written from slot 'shop_slot'"):
+    with pytest.raises(
+        ConfigError, match=r"source\.slot is 'other', but the journal was written from slot 'shop_slot'"
+    ):
         check_known("other", IDENTITY, DURABLE, SEEN)
 
 

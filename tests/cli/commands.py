@@ -18,7 +18,9 @@ SOURCE = Path(backend_watcher.__file__).resolve().parents[1]
 
 def environment(**more: str) -> dict[str, str]:
     """Our own environment without anything that would configure a watcher."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WATCHER_", "DATABASE_URL", "PG"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WATCHER_", "DATABASE_URL", "PG"))
+    }
     paths = [str(SOURCE), *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
     return kept | {"PYTHONPATH": os.pathsep.join(str(Path(path).resolve()) for path in paths), "NO_COLOR": "1"} | more
 

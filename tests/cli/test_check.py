@@ -42,7 +42,10 @@ def test_all_is_well(run: Run, found: list[Finding]) -> None:
 
 
 def test_each_fault_is_a_line_with_its_remedy(run: Run, found: list[Finding]) -> None:
-    found += [fault("wal_level", "server", "wal_level is replica", "ALTER SYSTEM …;"), fault("sink", "a", "down", "start it")]
+    found += [
+        fault("wal_level", "server", "wal_level is replica", "ALTER SYSTEM …;"),
+        fault("sink", "a", "down", "start it"),
+    ]
     done = run("check")
     assert done.code == 3
     assert done.err.splitlines() == [

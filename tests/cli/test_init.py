@@ -27,7 +27,11 @@ def test_every_line_of_the_file_that_is_commented_out_is_right(run: Run, folder:
     run("init", "--name", "shop")
     path = folder / "watcher.toml"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join(line[2:] if line.startswith("# [[") or " = " in line[:24] and line[:2] == "# " else line for line in lines))
+    path.write_text(
+        "\n".join(
+            line[2:] if line.startswith("# [[") or (" = " in line[:24] and line[:2] == "# ") else line for line in lines
+        )
+    )
     config, _ = settings.read(None, None)
     assert config.source.dsn == "postgresql://watcher:password@localhost:5432/shop"
     assert (config.journal.quota_bytes, config.journal.retain_seconds) == (10 << 30, 604800)

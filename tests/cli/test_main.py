@@ -39,7 +39,9 @@ def test_help(run: Run) -> None:
         (("status", "a", "b"), "unexpected extra argument", "`watcher status --help`"),
     ],
 )
-def test_a_wrong_command_line_is_two_lines_and_exit_code_2(run: Run, words: tuple[str, ...], said: str, remedy: str) -> None:
+def test_a_wrong_command_line_is_two_lines_and_exit_code_2(
+    run: Run, words: tuple[str, ...], said: str, remedy: str
+) -> None:
     done = run(*words)
     assert (done.code, done.out) == (2, "")
     first, second = done.err.splitlines()
@@ -54,7 +56,9 @@ def test_a_wrong_command_line_is_two_lines_and_exit_code_2(run: Run, words: tupl
     assert said in done.json["error"]["message"]
 
 
-def test_what_nobody_expected_is_one_line_and_kept_in_a_file(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_expected_is_one_line_and_kept_in_a_file(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_: object) -> str:
         raise RuntimeError("hm\nsecond line")
 

@@ -33,7 +33,8 @@ def test_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(None, "–"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 30, "10.0 GiB"), (1 << 60, "1048576.0 TiB")]
+    ("count", "text"),
+    [(None, "–"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 30, "10.0 GiB"), (1 << 60, "1048576.0 TiB")],
 )
 def test_sizes(count: int | None, text: str) -> None:
     assert size(count) == text

@@ -30,7 +30,7 @@ def journal(folder: Path) -> Path:
         make = ChunkMaker(products)
         for number in range(15):
             make.table = orders if number % 3 == 2 else products
-            await journal.append(make(name="\x1b[31mx" if number == 14 else "x"))
+            await journal.append(make(name="\x1b[31mx\x9by" if number == 14 else "x"))
         await journal.close()
 
     path = folder / ".watcher" / "shop.journal"
@@ -66,7 +66,7 @@ def test_lines_for_people(run: Run) -> None:
     line, last = run("tail", "--no-follow", "-n", "2").out.splitlines()
     assert line.split()[1:] == ["insert", "public.products", "id=14", 'name="x"', "stock=null"]
     assert "\x1b" not in last
-    assert "\\u001b[31mx" in last
+    assert "\\u001b[31mx\N{REPLACEMENT CHARACTER}y" in last
 
 
 def test_without_a_journal(run: Run, folder: Path) -> None:

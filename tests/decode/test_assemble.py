@@ -8,7 +8,7 @@ from typing import Any
 
 import messages as wire
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from backend_watcher.decode.assemble import Assembler
@@ -179,9 +179,7 @@ def send(history: list[Told]) -> list[Sent]:
 
 def define(relation: Relation) -> Table:
     columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]
-    return make_table(
-        relation.relation_oid, relation.schema, relation.name, relation.replica_identity, columns, ["id"]
-    )
+    return make_table(relation.relation_oid, relation.schema, relation.name, relation.replica_identity, columns, ["id"])
 
 
 def feed(assembler: Assembler, messages: list[bytes]) -> None:
@@ -240,8 +238,8 @@ def run_session(random: Random, sent: list[Sent], last: Position, start_lsn: int
     return chunks
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.randoms(use_true_random=False))
+@settings(max_examples=500, deadline=None)
+@given(st.randoms(use_true_random=True))
 def test_every_change_comes_exactly_once(random: Random) -> None:
     history = make_history(random)
     expected = [change for told in history for change in told.shown()]
@@ -305,6 +303,8 @@ ROW = wire.cells(["1", "2"])
         (wire.truncate([5])[:-1], 6),
         (wire.relation(5, "s", "t", [], "x"), 9),
         (b"Z123", 0),
+        (b"?", 0),
+        (b"w", 0),
         (b"\0", 0),
         (wire.stream_start(700, True), 0),
         (wire.stream_stop(), 0),
@@ -344,7 +344,9 @@ def test_sizes_that_are_not_those_of_messages(sizes: list[int]) -> None:
 
 
 def test_a_relation_without_a_number_is_not_taken_for_the_last_one() -> None:
-    # Zero is no relation, also for an assembler that has just begun another chunk.
+    # Zero is no relation, neither for a new assembler nor for one that has just begun another chunk.
+    with pytest.raises(ProtocolError):
+        Assembler(START).feed(*wire.run([wire.begin(100), wire.insert(0, ROW)]))
     assembler = opened()
     assembler.feed(*wire.run([wire.insert(5, ROW)]))
     assembler.take()

@@ -74,7 +74,10 @@ def in_transaction(xid: int | None) -> list[tuple[bytes, Any]]:
         (wire.truncate([1, 2, 0xFFFFFFFF], 1, xid), Truncate(xid, (1, 2, 0xFFFFFFFF), True, False)),
         (wire.truncate([1], 2, xid), Truncate(xid, (1,), False, True)),
         (wire.truncate([1], 3, xid), Truncate(xid, (1,), True, True)),
-        (wire.message("p", b"\0\xff", transactional=True, lsn=LSN, within=xid), Message(xid, True, LSN, "p", b"\0\xff")),
+        (
+            wire.message("p", b"\0\xff", transactional=True, lsn=LSN, within=xid),
+            Message(xid, True, LSN, "p", b"\0\xff"),
+        ),
         (wire.message("", b"", transactional=False, lsn=END, within=xid), Message(xid, False, END, "", b"")),
     ]
 

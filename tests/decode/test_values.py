@@ -1,19 +1,82 @@
 """The lookup: which type becomes what, and nothing but ProtocolError for bytes that are no value."""
 
 import pickle
+import struct
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend_watcher.decode.values import is_binary_equal, load_binary_of, load_text_of
-from backend_watcher.decode.values_own import PostgresText
+from backend_watcher.decode.values_own import Interval, PostgresText
 from backend_watcher.decode.values_types import NAMES, TYPES
 from backend_watcher.errors import ProtocolError
 
 UNKNOWN = 999_999
+ONE = struct.pack(">q", 1)
+
+# Type, text, binary, value.
+EVERY: list[tuple[str, bytes, bytes, Any]] = [
+    ("bool", b"t", b"\x01", True),
+    ("int2", b"1", ONE[-2:], 1),
+    ("int4", b"1", ONE[-4:], 1),
+    ("int8", b"1", ONE, 1),
+    ("oid", b"4294967295", b"\xff" * 4, 4294967295),
+    ("xid", b"4294967295", b"\xff" * 4, 4294967295),
+    ("cid", b"4294967295", b"\xff" * 4, 4294967295),
+    ("xid8", b"18446744073709551615", b"\xff" * 8, 18446744073709551615),
+    ("float4", b"0.1", struct.pack(">f", 0.1), 0.1),
+    ("float8", b"0.1", struct.pack(">d", 0.1), 0.1),
+    ("numeric", b"1.10", struct.pack(">HhHH2H", 2, 0, 0, 2, 1, 1000), Decimal("1.10")),
+    ("money", b"$0.01", ONE, "$0.01"),
+    ("text", b"a", b"a", "a"),
+    ("varchar", b"a", b"a", "a"),
+    ("bpchar", b"a ", b"a ", "a "),
+    ("name", b"a", b"a", "a"),
+    ("char", b"", b"\x00", ""),
+    ("xml", b"<a/>", b"<a/>", "<a/>"),
+    ("refcursor", b"a", b"a", "a"),
+    ("jsonpath", b"$", b"\x01$", "$"),
+    ("bytea", b"\\x61", b"a", b"a"),
+    ("json", b"[1]", b"[1]", [1]),
+    ("jsonb", b"[1]", b"\x01[1]", [1]),
+    ("date", b"2000-01-02", ONE[-4:], date(2000, 1, 2)),
+    ("time", b"00:00:00.000001", ONE, time(microsecond=1)),
+    ("timetz", b"00:00:00.000001+00", ONE + b"\0\0\0\0", time(microsecond=1, tzinfo=UTC)),
+    ("timestamp", b"2000-01-01 00:00:00.000001", ONE, datetime(2000, 1, 1, microsecond=1)),
+    ("timestamptz", b"2000-01-01 00:00:00.000001+00", ONE, datetime(2000, 1, 1, microsecond=1, tzinfo=UTC)),
+    ("interval", b"00:00:00.000001", ONE + b"\0" * 8, Interval(microseconds=1)),
+    ("uuid", b"00000000-0000-0000-0000-000000000001", b"\0" * 8 + ONE, UUID(int=1)),
+    ("inet", b"1.2.3.4", b"\x02\x20\x00\x04\x01\x02\x03\x04", "1.2.3.4"),
+    ("cidr", b"1.2.3.4/32", b"\x02\x20\x01\x04\x01\x02\x03\x04", "1.2.3.4/32"),
+    ("macaddr", b"00:00:00:00:00:01", ONE[-6:], "00:00:00:00:00:01"),
+    ("macaddr8", b"00:00:00:00:00:00:00:01", ONE, "00:00:00:00:00:00:00:01"),
+    ("bit", b"1", b"\0\0\0\x01\x80", "1"),
+    ("varbit", b"1", b"\0\0\0\x01\x80", "1"),
+    ("pg_lsn", b"0/1", ONE, "0/1"),
+]
 PLAUSIBLE = st.text('0123456789-+.:eE{}[]"\\,;= NaInftyBC/xulrs', max_size=40).map(str.encode)
+
+
+@pytest.mark.parametrize(("name", "text", "binary", "value"), EVERY, ids=[case[0] for case in EVERY])
+def test_every_type(name: str, text: bytes, binary: bytes, value: Any) -> None:
+    oid, array_oid = TYPES[name]
+    assert is_binary_equal(oid)
+    assert is_binary_equal(array_oid)
+    for loaded in (load_text_of(oid)(text), load_binary_of(oid)(binary)):
+        assert loaded == value
+        assert type(loaded) is type(value)
+    text_array = b'{NULL,"%s"}' % text.replace(b"\\", b"\\\\")
+    binary_array = struct.pack(">iiIiiii", 1, 1, oid, 2, 1, -1, len(binary)) + binary
+    assert load_text_of(array_oid)(text_array) == load_binary_of(array_oid)(binary_array) == [None, value]
+
+
+def test_every_type_is_every_type() -> None:
+    assert {case[0] for case in EVERY} == {name for name, (oid, _) in TYPES.items() if is_binary_equal(oid)}
 
 
 def test_unknown_type_is_text_or_bytes() -> None:

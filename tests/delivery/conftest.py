@@ -19,7 +19,7 @@ from .feeding import Feed
 def dice() -> random.Random:
     """Random numbers that `TEST_SEED` repeats."""
     seed = int(os.environ.get("TEST_SEED") or secrets.randbits(32))
-    print(f"TEST_SEED={seed}")  # noqa: T201 shown where the test fails
+    print(f"TEST_SEED={seed}")
     return random.Random(seed)
 
 

@@ -87,4 +87,6 @@ class Feed:
             bytes([c.identity]) + c.name.encode() + b"\0" + struct.pack(">Ii", c.type_oid, c.modifier)
             for c in table.columns
         ]
-        return b"R" + struct.pack(">I", table.relation_oid) + names + struct.pack(">H", len(columns)) + b"".join(columns)
+        return (
+            b"R" + struct.pack(">I", table.relation_oid) + names + struct.pack(">H", len(columns)) + b"".join(columns)
+        )

@@ -11,7 +11,15 @@ from backend_watcher import probes
 from backend_watcher.contracts import Receipt
 from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
 from backend_watcher.delivery.retry import DELAY_SECONDS_MAX, DELAY_SECONDS_MIN
-from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten, SinkError, SinkRejected, SinkTimeout, SinkUnavailable
+from backend_watcher.errors import (
+    ConfigError,
+    HandlerError,
+    PartlyWritten,
+    SinkError,
+    SinkRejected,
+    SinkTimeout,
+    SinkUnavailable,
+)
 from backend_watcher.events.change import Change
 from backend_watcher.sinks.memory import FailAfterWrite, Fault, Hold, Memory, Reject, Unavailable
 from backend_watcher.testing.builders import change, transaction

@@ -32,7 +32,9 @@ def make(number: int, operation: tuple) -> Change:  # type: ignore[type-arg]
     if kind == "delete":
         return builders.change("delete", TABLE, old={"id": ids[0]}, ordinal=number)
     old = {"id": ids[0]} if kind == "rekey" else None
-    return builders.change("insert" if kind == "insert" else "update", TABLE, new={"id": ids[-1]}, old=old, ordinal=number)
+    return builders.change(
+        "insert" if kind == "insert" else "update", TABLE, new={"id": ids[-1]}, old=old, ordinal=number
+    )
 
 
 def concerns(operation: tuple) -> set[object]:  # type: ignore[type-arg]

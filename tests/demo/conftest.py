@@ -60,7 +60,7 @@ class Shop:
 
 
 async def connect(dsn: str) -> AsyncConnection[DictRow]:
-    return await AsyncConnection.connect(dsn, row_factory=dict_row)
+    return await AsyncConnection.connect(dsn, row_factory=dict_row, autocommit=True)
 
 
 @pytest.fixture

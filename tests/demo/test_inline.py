@@ -19,8 +19,8 @@ async def test_after_an_order_everything_is_in_its_place(phase: Phase) -> None:
     try:
         async with await connect(phase.dsn) as connection:
             await chores.warm(connection)
-            placed = await orders.place(connection, 7, [(1, seed.opening_stock()[1] - 2), (2, 1)])
-            await chores.add_revenue(connection, placed)
+            lines = [(1, seed.opening_stock()[1] - 2), (2, 1)]
+            placed = await orders.place(connection, 7, lines, chores.add_revenue)
         await chores.finish(placed)
     finally:
         await chores.close()

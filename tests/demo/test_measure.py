@@ -20,10 +20,17 @@ def test_without_a_kill_everything_counts() -> None:
 
 
 def test_what_waited_for_a_new_watcher_is_a_figure_of_its_own() -> None:
-    before, lost_in_flight, waited, after = Seen(1.0, 1.002), Seen(4.999, 6.5), Seen(5.5, 6.6), Seen(7.0, 7.003)
-    found = delays([after, waited, before, lost_in_flight], 5.0)
-    assert found.values_ms == pytest.approx([2, 3])
-    assert found.outage_ms == pytest.approx(1500)
+    before, in_flight, waited = Seen(1.0, 1.002), Seen(4.999, 6.5), Seen(5.5, 6.6)
+    behind_them, after = Seen(6.55, 6.7), Seen(7.0, 7.003)
+    found = delays([after, behind_them, waited, before, in_flight], 5.0)
+    assert sorted(found.values_ms) == pytest.approx([2, 3])
+    assert found.outage_ms == pytest.approx(1700)
+
+
+def test_in_a_short_run_the_last_that_waited_ends_the_outage() -> None:
+    found = delays([Seen(1.0, 1.002), Seen(5.1, 6.5), Seen(5.5, 6.6)], 5.0)
+    assert found.values_ms == pytest.approx([2])
+    assert found.outage_ms == pytest.approx(1600)
 
 
 def test_a_watcher_that_never_came_back_has_no_outage() -> None:

@@ -14,7 +14,7 @@ LINE = {"orders": 30, "seconds": 2.0, "p50_ms": 7.0, "p95_ms": 9.0, "p99_ms": 66
 
 
 def show(console: Console | None) -> None:
-    with Screen(console) as screen:
+    with Screen(console, "80-160") as screen:
         screen.say("starting")
         screen.progress("inline", LINE, 10)
         screen.phase("inline", GOOD.inline)
@@ -29,7 +29,7 @@ def test_without_a_terminal_lines_and_one_table() -> None:
     text = output.getvalue()
     assert "starting" in text.splitlines()[0]
     assert text.count("the same orders, twice") == 1
-    assert "1 ×, back after 900 ms" in text
+    assert "1 ×, caught up after 900 ms" in text
     assert text.rstrip().endswith(": ok")
     assert "\x1b" not in text
 

@@ -17,7 +17,7 @@ async def test_keeps_one_of_each_event(phase: Phase) -> None:
     for notification in (one, other, one):
         async with aiohttp.request("POST", url, json=notification) as response:
             answers.append(await response.json())
-    # As far away as it says: 30 ms at least for each.
-    assert time.monotonic() - begun > 0.09
+    # As far away as it says: 80 ms at least for each.
+    assert time.monotonic() - begun > 0.24
     assert [answer["duplicate"] for answer in answers] == [False, False, True]
     assert phase.received() == {"notifications": [one, other], "duplicates": 1}

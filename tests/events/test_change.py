@@ -108,7 +108,11 @@ def test_a_key_too_large_to_be_sent_again() -> None:
 
 def test_a_replica_identity_that_is_not_the_primary_key() -> None:
     text = (bytes.decode, bytes)
-    columns = (Column("id", 25, -1, False, *text), Column("email", 25, -1, True, *text), Column("n", 25, -1, False, *text))
+    columns = (
+        Column("id", 25, -1, False, *text),
+        Column("email", 25, -1, True, *text),
+        Column("n", 25, -1, False, *text),
+    )
     shape = Table(5, "public", "users", "i", columns, ("id",))
     inserted = change(of=shape, new={"id": "1", "email": "e", "n": "x"})
     # The server sends the index's columns of an old row, and no primary key.

@@ -64,12 +64,20 @@ def test_the_states_of_a_key_only_row() -> None:
     assert row["b"] is row.raw("b") is row.raw_at(1) is ABSENT
 
 
-@given(st.lists(st.one_of(st.none(), st.just(...), st.binary(max_size=9), st.tuples(st.binary(max_size=300))), max_size=9))
+@given(
+    st.lists(st.one_of(st.none(), st.just(...), st.binary(max_size=9), st.tuples(st.binary(max_size=300))), max_size=9)
+)
 def test_every_way_of_asking_gives_the_same(values: list[Any]) -> None:
     decodable = [v.hex().encode() if isinstance(v, bytes) else v for v in values]
     row = make(decodable)
     expected = [
-        None if v is None else UNCHANGED if v is ... else f"binary {v[0].hex()}" if isinstance(v, tuple) else f"text {v.decode()}"
+        None
+        if v is None
+        else UNCHANGED
+        if v is ...
+        else f"binary {v[0].hex()}"
+        if isinstance(v, tuple)
+        else f"text {v.decode()}"
         for v in decodable
     ]
     assert list(row.to_dict().values()) == row.values() == [row[name] for name in row] == expected

@@ -227,7 +227,11 @@ def test_every_wrong_line_is_named_at_once(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_ever_quoted(tmp_path: Path) -> None:
-    text = GOOD.replace("5432", "hunter4").replace("6379/0", "hunter5/0").replace("[journal]", "[journal]\nkey='hunter6@x'")
+    text = (
+        GOOD.replace("5432", "hunter4")
+        .replace("6379/0", "hunter5/0")
+        .replace("[journal]", "[journal]\nkey='hunter6@x'")
+    )
     text = text.replace('sink = "stdout"', 'sink = "redis://:hunter7@h/0"')
     said = faults(tmp_path, text)
     assert "hunter" not in said
@@ -244,6 +248,15 @@ def test_the_program_a_file_names(tmp_path: Path) -> None:
     assert find_app(path, {}) is None
 
 
+def said_about(path: Path | None, environ: Mapping[str, str]) -> list[str]:
+    """Return the faults, or that there are none; any other exception is a failure of the test."""
+    try:
+        load_config(path, environ, watcher=None)
+    except ConfigError as error:
+        return error.faults
+    return ["fine"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_a_damaged_file_raises_nothing_else(tmp_path_factory: pytest.TempPathFactory, seed: int, cuts: int) -> None:
@@ -251,15 +264,15 @@ def test_a_damaged_file_raises_nothing_else(tmp_path_factory: pytest.TempPathFac
     text = draw.choice([GOOD, WRONG])
     for _ in range(cuts):
         at = draw.randrange(len(text))
-        new = draw.choice(["", '"', "[", "]", "=", "\n", "{", "}", "0", "é", "\0", "'''", "-", ".", "nan", text[at : at + 30]])
+        new = draw.choice(
+            ["", '"', "[", "]", "=", "\n", "{", "}", "0", "é", "\0", "'''", "-", ".", "nan", text[at : at + 30]]
+        )
         text = text[:at] + new + text[at + draw.randrange(4) :]
     path = tmp_path_factory.getbasetemp() / "damaged.toml"
     path.write_text(text)
-    try:
-        load_config(path, {}, watcher=None)
-    except ConfigError as error:
-        assert error.faults
-        assert all(fault and "\n" not in fault and "hunter" not in fault for fault in error.faults)
+    said = said_about(path, {})
+    assert said
+    assert all(fault and "\n" not in fault and "hunter" not in fault for fault in said)
 
 
 ENVIRONMENT = st.dictionaries(
@@ -274,8 +287,6 @@ ENVIRONMENT = st.dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(ENVIRONMENT)
 def test_a_strange_environment_raises_nothing_else(environ: dict[str, str]) -> None:
-    try:
-        load_config(None, environ, watcher=None)
-    except ConfigError as error:
-        assert error.faults
-        assert all(fault and "\n" not in fault for fault in error.faults)
+    said = said_about(None, environ)
+    assert said
+    assert all(fault and "\n" not in fault for fault in said)

@@ -37,7 +37,10 @@ def test_a_wrong_shape_does_not_hide_the_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", ["[subscription]", "[[subscription]]\n[subscription.source]", "[subscriptions.a]"])
 def test_subscriptions_of_another_shape(tmp_path: Path, table: str) -> None:
-    assert "subscription" in faults(f'name = "a"\n{table}\nsink = "stdout"', {"DATABASE_URL": "postgresql://h/x"}, tmp_path)[0]
+    assert (
+        "subscription"
+        in faults(f'name = "a"\n{table}\nsink = "stdout"', {"DATABASE_URL": "postgresql://h/x"}, tmp_path)[0]
+    )
 
 
 def test_a_reference_is_followed_and_checked(tmp_path: Path) -> None:

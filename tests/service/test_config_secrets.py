@@ -52,7 +52,9 @@ def test_what_may_be_a_secret_is_not_shown() -> None:
     assert is_secret("url")
     assert is_secret("sasl_password")
     assert not is_secret("key")
-    assert show("url", "x") == show("sink", "redis://h") == show("name", "a@b") == show("name", "x" * 100) == "the value"
+    assert (
+        show("url", "x") == show("sink", "redis://h") == show("name", "a@b") == show("name", "x" * 100) == "the value"
+    )
     assert show("name", "x") == "'x'"
     assert show("name", True) == "true"
     assert show("name", {"password": "x"}) == "a table"

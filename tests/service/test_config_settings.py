@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
 import pytest
+from pydantic import ValidationError
 
 from backend_watcher.service.config_file import ConfigFile
 from backend_watcher.service.config_settings import (
@@ -60,7 +60,9 @@ def test_faults_say_where_the_value_came_from() -> None:
         read_settings(environ, {"journal": {"path": ""}}, {})
     faults = faults_of(caught.value, Settings, Places(file, environ, {}))
     assert set(faults) == {("journal", "quota_bytes"), ("journal", "path")}
-    assert faults["journal", "quota_bytes"].startswith("WATCHER_JOURNAL__QUOTA_BYTES: journal.quota_bytes: 'ten' is not")
+    assert faults["journal", "quota_bytes"].startswith(
+        "WATCHER_JOURNAL__QUOTA_BYTES: journal.quota_bytes: 'ten' is not"
+    )
     assert faults["journal", "path"].startswith("None, line 7: journal.path: is empty; right would be")
     kept, values = without(faults, environ, {"journal": {"path": "", "retain_bytes": 1}, "name": "a"})
     assert (kept, values) == ({}, {"journal": {"retain_bytes": 1}, "name": "a"})

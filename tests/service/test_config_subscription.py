@@ -55,7 +55,9 @@ def test_an_url_by_reference(tmp_path: Path) -> None:
     made = entry(CACHE | {"url": f"file:{path}"}).subscription()
     assert made is not None
     assert made.sink_options["url"] == "redis://:hunter2@h/0"
-    assert faults(CACHE | {"url": "env:NOPE"}) == ["url: the environment variable 'NOPE' is not set; set it, or correct the name"]
+    assert faults(CACHE | {"url": "env:NOPE"}) == [
+        "url: the environment variable 'NOPE' is not set; set it, or correct the name"
+    ]
     # A key is no secret: `env:` may be how it begins.
     made = entry(CACHE | {"key": "env:{id}"}).subscription()
     assert made is not None
@@ -83,7 +85,7 @@ def test_faults(values: dict[str, Any], said: str) -> None:
 
 def test_a_sink_that_raises_anything_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     class Strange:
-        def __init__(self, url: str, unknown: "NoSuchType" = None) -> None:  # noqa: F821, RUF013, UP037
+        def __init__(self, url: str, unknown: "NoSuchType" = None) -> None:  # noqa: F821, UP037
             raise ValueError(f"cannot use {url}")
 
     monkeypatch.setattr(config_subscription, "sink_names", lambda: ["strange"])

@@ -36,7 +36,9 @@ def fault_of(target: str) -> str:
     return fault
 
 
-@pytest.mark.parametrize("target", ["shop_app.py", "./shop_app.py", "shop_app", "shop_app.py:watcher", "shop_app:again"])
+@pytest.mark.parametrize(
+    "target", ["shop_app.py", "./shop_app.py", "shop_app", "shop_app.py:watcher", "shop_app:again"]
+)
 def test_a_program_by_its_file_or_module(folder: Path, target: str) -> None:
     (folder / "shop_app.py").write_text(GOOD)
     assert load_watcher(target).name == "shop"
@@ -72,7 +74,10 @@ def test_a_program_called_like_a_loaded_module_does_not_take_its_place(folder: P
 def test_no_such_file_or_module(folder: Path) -> None:
     (folder / "shop.py").write_text(GOOD)
     assert fault_of("shpo.py") == "there is no file shpo.py; did you mean shop.py?"
-    assert fault_of("no_such_module.at_all") == "there is no module 'no_such_module.at_all' here or among the installed packages"
+    assert (
+        fault_of("no_such_module.at_all")
+        == "there is no module 'no_such_module.at_all' here or among the installed packages"
+    )
     assert fault_of("what is this").startswith("'what is this' is neither a file such as shop.py nor a module")
     for target in ("", ":", "shop.py:", "shop.py:a b", ":watcher"):
         assert fault_of(target).startswith(f"{target!r} is no program")
@@ -88,7 +93,10 @@ def test_no_such_file_or_module(folder: Path) -> None:
         ("import no_such_package\n", "broken.py:1: ModuleNotFoundError: No module named 'no_such_package'"),
         ("raise SystemExit(3)\n", "broken.py:1: it ends itself (SystemExit)"),
         ("raise ValueError('first line\\nsecond')\n", "broken.py:1: ValueError: first line"),
-        ("from backend_watcher import Watcher\nWatcher('Not A Name')\n", "broken.py:2: Watcher('Not A Name'): a name has"),
+        (
+            "from backend_watcher import Watcher\nWatcher('Not A Name')\n",
+            "broken.py:2: Watcher('Not A Name'): a name has",
+        ),
         ("x = 1\n", "broken.py: there is no Watcher in it"),
         (GOOD + "other = Watcher('other')\n", "broken.py: there are several Watchers in it: watcher, again, other"),
     ],
@@ -102,7 +110,10 @@ def test_what_is_wrong_with_a_program_is_told_with_its_line(folder: Path, text: 
 def test_the_way_to_the_fault_is_told_too(folder: Path) -> None:
     (folder / "outer.py").write_text("import inner_part\n")
     (folder / "inner_part.py").write_text("def f():\n    1 / 0\n\nf()\n")
-    assert fault_of("outer.py") == "inner_part.py:2: ZeroDivisionError: division by zero (by way of outer.py:1, inner_part.py:4)"
+    assert (
+        fault_of("outer.py")
+        == "inner_part.py:2: ZeroDivisionError: division by zero (by way of outer.py:1, inner_part.py:4)"
+    )
 
 
 def test_a_named_attribute_that_is_none(folder: Path) -> None:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from backend_watcher.contracts import Receipt
-from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten, RetryKind
+from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten, RetryKind, SinkTimeout
 from backend_watcher.events.change import Change
 from backend_watcher.sinks.handler import Handler
 from backend_watcher.testing.conformance_sink import insert
@@ -149,6 +149,31 @@ async def test_a_cancelled_thread_stops_after_its_change_and_is_waited_for_by_it
     await again
     assert seen == [9, 10, 1, 1, 2, 3]
     await sink.close()
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_call_that_takes_too_long_keeps_what_was_done_before(is_async: bool) -> None:
+    release = threading.Event()
+
+    async def wait(change: Change) -> None:
+        if change.key[0] == 2:
+            await asyncio.Event().wait()
+
+    def sync(change: Change) -> None:
+        if change.key[0] == 2:
+            release.wait(WAIT_SECONDS)
+
+    sink = Handler(wait if is_async else sync, name="slow", timeout_seconds=0.05)
+    with pytest.raises(PartlyWritten) as caught:
+        await sink.write(BATCH)
+    release.set()
+    await sink.close()
+    assert caught.value.settled == 1
+    assert isinstance(caught.value.cause, SinkTimeout)
+    assert caught.value.cause.message == "slow took longer than 0.05 s"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_plain_function_that_gives_something_to_await_is_refused() -> None:

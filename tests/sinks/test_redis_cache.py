@@ -309,6 +309,14 @@ async def test_a_part_of_a_row_never_becomes_a_hash(url: str, valkey: redis.Redi
 # --- truncate ---
 
 
+async def test_a_truncate_leaves_entries_of_another_template(url: str, valkey: redis.Redis) -> None:
+    async with cache(url) as sink, cache(url, "product:{id}:{stock}") as other:
+        for one in (sink, other):
+            await one.write([insert(1, 1, "a")])
+        await sink.write([truncate(2)])
+    assert valkey.keys("product:*") == [b"product:1:0"]
+
+
 @pytest.mark.parametrize("form", ["json", "hash"])
 async def test_a_truncate_deletes_its_entries_and_nobody_elses(url: str, valkey: redis.Redis, form: Any) -> None:
     others = {"product:1:reviews": "theirs", "products": "theirs", "other:1": "theirs", "product:77": "theirs"}
@@ -348,6 +356,14 @@ async def test_a_key_of_another_type_puts_aside_its_own_change_only(url: str, va
     assert "public.products" in rejection(caught)
     assert "secret" not in str(caught.value)
     assert valkey.hget("product:1", "name") == b"a"
+
+
+async def test_of_a_refused_key_not_even_its_first_change_counts(url: str, valkey: redis.Redis) -> None:
+    valkey.set("product:2", "not a hash")
+    async with cache(url, format="hash") as sink:
+        with pytest.raises(PartlyWritten) as caught:
+            await sink.write([insert(1, 1, "a"), insert(2, 2, "b"), insert(3, 3, "c"), update(4, 2, "d")])
+    assert caught.value.settled == 1
 
 
 @pytest.mark.parametrize("form", ["json", "hash"])

@@ -48,10 +48,10 @@ class Acknowledgement:
 
     def fed(self, commit_end_lsn: int, owed: bool, in_transaction: bool) -> None:
         """
-        Note what arrived: the end of the newest commit so far, whether the journal must make changes of the
-        commits since the last call durable, and whether a transaction is under way now.
+        Note what arrived. Raises OutOfOrder where commits go backwards.
 
-        Raises OutOfOrder where commits go backwards.
+        That is: the end of the newest commit so far, whether the journal must make changes of the commits since
+        the last call durable, and whether a transaction is under way now.
         """
         self._in_transaction = in_transaction
         newest = self._newest_commit

@@ -1,9 +1,9 @@
 """
 The logical replication source: one slot, read in commit order, appended to the journal, confirmed from it.
 
-A session is prepared (`prepare.py`), streamed, and begun again with backoff when the connection breaks. Four
-tasks run side by side so that none can hold up another: reading, feedback, heartbeat, and a slow look at
-what could go wrong around us.
+A session is prepared (`prepare.py`), streamed, and begun again with backoff when the connection breaks. Five
+tasks run side by side so that none can hold up another: reading, feedback, heartbeat, leaving with the server,
+and a slow look at what could go wrong around us.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
@@ -20,17 +21,19 @@ from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.pgoutput import Relation
 from backend_watcher.decode.tables import make_table
 from backend_watcher.errors import BecameSynchronous, PublicationLost, RetryKind, SourceUnavailable, WatcherError
+from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 from backend_watcher.postgres import catalog, publications, slots
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.replication import Received, ReplicationStream
-from backend_watcher.postgres.upkeep import emit_heartbeat, existing_tables
+from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat, existing_tables
 
 RECEIVE_BYTES = 256 * 1024
 """How much is taken from the socket at a time; about the size of a journal block under load."""
 PACE_SECONDS = 0.001
 """Under load the socket is read at most this often: a hundred messages cost as much to wake for as one."""
 FEEDBACK_GAP_SECONDS = 0.1
+ALIVE_SECONDS = 1.0
 WATCH_SECONDS = 30.0
 RETRY_SECONDS_MIN = 0.5
 RETRY_SECONDS_MAX = 10.0
@@ -99,6 +102,7 @@ class LogicalSource:
             group.create_task(self._read(stream, connection, acknowledgement, prepared.start_lsn))
             group.create_task(self._feedback(stream, acknowledgement, prepared.feedback_seconds))
             group.create_task(self._heartbeat(connection))
+            group.create_task(self._leave_with(connection))
             group.create_task(self._watch(stream, connection, prepared.oids))
 
     async def _read(
@@ -178,22 +182,28 @@ class LogicalSource:
         if acknowledgement.idle and acknowledgement.safe_lsn > durable:
             # Written down before it is confirmed: the journal must never be behind the slot.
             await self._journal.advance(acknowledgement.safe_lsn)
-            durable = self._journal.durable_lsn
-        flush = min(acknowledgement.safe_lsn, durable)
+        cursors = await self._journal.cursors()
+        # From here on nothing waits: an older answer must not overtake a newer one.
+        flush = min(acknowledgement.safe_lsn, self._journal.durable_lsn)
         probes.reach("capture.before_feedback")
-        stream.confirm(max(flush, acknowledgement.received_lsn), flush, await self._apply_lsn(flush))
+        stream.confirm(max(flush, acknowledgement.received_lsn), flush, self._apply_lsn(flush, cursors))
         probes.reach("capture.after_feedback")
 
-    async def _apply_lsn(self, flush_lsn: int) -> int:
-        cursors = (await self._journal.cursors()).values()
+    def _apply_lsn(self, flush_lsn: int, cursors: Mapping[str, Position]) -> int:
         last = self._journal.last_position
-        return min([flush_lsn, *(cursor.commit_lsn for cursor in cursors if cursor < last)])
+        return min([flush_lsn, *(cursor.commit_lsn for cursor in cursors.values() if cursor < last)])
 
     async def _heartbeat(self, connection: Connection) -> None:
         """Move an idle database's slot past what others write to the cluster."""
         while True:
             await asyncio.sleep(self._settings.heartbeat_seconds)
             await emit_heartbeat(connection)
+
+    async def _leave_with(self, connection: Connection) -> None:
+        """End the stream when the server ends its sessions: a fast shutdown must not wait for the journal."""
+        while True:
+            await asyncio.sleep(ALIVE_SECONDS)
+            await check_alive(connection)
 
     async def _watch(self, stream: ReplicationStream, connection: Connection, oids: frozenset[int]) -> None:
         """Look, rarely, whether the publication is whole and the source's commits do not wait for us."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -33,10 +34,9 @@ class CaptureThread:
             return
         await asyncio.to_thread(self._running.wait, STOP_SECONDS_MAX)
         if self._loop is not None and self._task is not None:
-            try:
+            # The loop may have ended by itself in between.
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._task.cancel)
-            except RuntimeError:
-                pass  # the loop ended by itself in between
         await asyncio.to_thread(self._thread.join, STOP_SECONDS_MAX)
 
     def _main(self) -> None:
@@ -48,10 +48,9 @@ class CaptureThread:
         except BaseException as failure:  # noqa: BLE001 it is raised where `finished` is awaited
             error = failure
         self._running.set()
-        try:
+        # There may be nobody who waits any more.
+        with contextlib.suppress(RuntimeError):
             self._outer.call_soon_threadsafe(self._finish, error)
-        except RuntimeError:
-            pass  # nobody waits any more
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
         # The reader of our output has gone (`watcher tail | head`), which typer may turn into an exit.
-        if not isinstance(error.__context__ or error, BrokenPipeError):
+        broken = isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
+        if not broken or words[0] == "run":
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.CLEAN

@@ -18,6 +18,7 @@ from backend_watcher.decode.pgoutput import (
     NEW,
     OLD,
     Message,
+    PgoutputMessage,
     Prepared,
     Relation,
     StreamCommit,
@@ -105,7 +106,7 @@ class Assembler:
                 if size <= XLOG_HEADER or size > len(data) - at:
                     raise ProtocolError(f"a CopyData of {size} bytes", message_type="w")
                 kind = data[at + XLOG_HEADER]
-                if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
+                if kind == 73 or kind == 85 or kind == 68:  # I, U, D
                     self._sizes.append(self._row(kind, data, at + XLOG_HEADER, end, size))
                 elif kind == 66:  # B
                     self._begin(data, at + XLOG_HEADER + 1, end)
@@ -133,7 +134,7 @@ class Assembler:
             self._remember(oid, at)
         mark = data[at + 5]
         place = at + 6
-        if kind != 73 and (mark == KEY or mark == OLD):  # noqa: PLR1714
+        if kind != 73 and (mark == KEY or mark == OLD):  # noqa: SIM109
             place = tuple_end(data, place, end, self._cached_columns)
             if kind == 85:
                 if place >= end:
@@ -210,7 +211,7 @@ class Assembler:
 
     def _other(self, data: bytes, at: int, end: int, size: int) -> bool:
         """Take a rare message; return True where it is a Relation that must be defined first."""
-        message = decode(data[at:end])
+        message = _decode(data, at, end)
         fresh = True
         if isinstance(message, Relation):
             if not self._known(message):
@@ -264,9 +265,17 @@ class Assembler:
         return chunk
 
 
+def _decode(data: bytes, at: int, end: int) -> PgoutputMessage:
+    """Decode a message of a run, with offsets in the run where it cannot be."""
+    try:
+        return decode(data[at:end])
+    except ProtocolError as error:
+        raise ProtocolError(error.what, offset=at + error.offset) from None
+
+
 def _in_message(error: ProtocolError, data: bytes, begin: int) -> ProtocolError:
     """Say of an error whose offset is in the run which message it is in, and where."""
-    if error.message_type != "?":
+    if error.message_type == "w":
         return error
     return ProtocolError(error.what, offset=error.offset - begin, message_type=chr(data[begin]))
 

@@ -66,7 +66,18 @@ def pack(
 class _Walk:
     """Where `expand` stands in a payload."""
 
-    __slots__ = ("at", "marks", "next_mark", "ordinal", "relations", "result", "sizes_at", "stream", "tables", "transaction")
+    __slots__ = (
+        "at",
+        "marks",
+        "next_mark",
+        "ordinal",
+        "relations",
+        "result",
+        "sizes_at",
+        "stream",
+        "tables",
+        "transaction",
+    )
 
     def __init__(self, stream: Stream, tables: Mapping[int, Table]) -> None:
         self.stream = stream
@@ -133,7 +144,7 @@ def _mark(walk: _Walk, number: int) -> int:
     return walk.marks[walk.next_mark].number if walk.next_mark < len(walk.marks) else 0x7FFFFFFF
 
 
-def _changes(walk: _Walk, data: bytes, count: int) -> None:
+def _changes(walk: _Walk, data: bytes, count: int) -> None:  # noqa: C901 one loop over every message
     """
     Walk over all messages, and make a Change of each row.
 
@@ -159,7 +170,7 @@ def _changes(walk: _Walk, data: bytes, count: int) -> None:
         if at > total or at - begin < 1:
             raise JournalBroken("a block's messages are longer than the block")
         kind = data[begin]
-        if kind == 73 or kind == 85 or kind == 68:  # noqa: SIM109, PLR1714 I, U, D
+        if kind == 73 or kind == 85 or kind == 68:  # I, U, D
             if not size & SKIPPED:
                 if at - begin < 6:
                     raise too_short(begin)
@@ -217,7 +228,7 @@ def _change(
     change._old_key_only = False
     mark = data[begin + 5]
     place = begin + 6
-    if kind != 73 and (mark == KEY or mark == OLD):  # noqa: PLR1714
+    if kind != 73 and (mark == KEY or mark == OLD):  # noqa: SIM109
         change._old_at = place
         change._old_key_only = mark == KEY
         place = tuple_end(data, place, end, columns)

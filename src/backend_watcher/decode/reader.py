@@ -51,7 +51,7 @@ def tuple_end(data: bytes, at: int, end: int, columns: int) -> int:
             if size > end - at:
                 raise too_short(at)
             at += size
-        elif kind != TUPLE_NULL and kind != TUPLE_UNCHANGED:  # noqa: SIM109
+        elif kind != TUPLE_NULL and kind != TUPLE_UNCHANGED:
             raise ProtocolError(f"a column of unknown kind {kind:#04x}", offset=at - 1)
     return at
 

@@ -25,9 +25,7 @@ class SubscriptionStopped(Exception):
 class Deliverer:
     """Offers batches of one subscription to its sink."""
 
-    def __init__(
-        self, subscription: str, sink: Sink, clock: Clock, observer: Observer, timeout_seconds: float
-    ) -> None:
+    def __init__(self, subscription: str, sink: Sink, clock: Clock, observer: Observer, timeout_seconds: float) -> None:
         self._subscription = subscription
         self._sink = sink
         self._clock = clock

@@ -1,6 +1,8 @@
 """
-The loop of one subscription: read the journal after the cursor, route, transform, spread over lanes, batch,
-deliver, settle, move the cursor. Start, drain, stop.
+The loop of one subscription: start, drain, stop.
+
+In between: read the journal after the cursor, route, spread over lanes, transform, batch, deliver, settle, move
+the cursor.
 """
 
 from __future__ import annotations
@@ -52,9 +54,7 @@ class SubscriptionLoop:
         self._clock = clock
         self._observer = observer
         options = subscription.options
-        self._deliverer = Deliverer(
-            subscription.name, subscription.sink, clock, observer, options.timeout_seconds
-        )
+        self._deliverer = Deliverer(subscription.name, subscription.sink, clock, observer, options.timeout_seconds)
         self._frontier = Frontier(cursor)
         self._noted = cursor
         self._lanes = [Lane(LaneQueue(options.batch)) for _ in range(options.concurrency)]
@@ -69,8 +69,9 @@ class SubscriptionLoop:
 
     async def run(self) -> None:
         """
-        Deliver until drained. Raises SubscriptionStopped where an error needs a person; cancelling stops at
-        once, and what was not settled is delivered again after the next start.
+        Deliver until drained. Raises SubscriptionStopped where an error needs a person.
+
+        Cancelling stops at once; what was not settled is delivered again after the next start.
         """
         loop = asyncio.get_running_loop()
         unlisten = self._journal.listen(lambda: _threadsafe_set(loop, self._news))

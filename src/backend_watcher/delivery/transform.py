@@ -32,5 +32,6 @@ def _one(transform: Transform, change: Change) -> Change | None:
     except Exception as error:
         raise HandlerError(f"transform {name} at {change.position}: {type(error).__name__}: {error}") from error
     if made is not None and not isinstance(made, Change):
-        raise HandlerError(f"transform {name} at {change.position} returned {type(made).__name__}, not a Change or None")
+        kind = type(made).__name__
+        raise HandlerError(f"transform {name} at {change.position} returned {kind}, not a Change or None")
     return made

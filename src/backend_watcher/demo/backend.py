@@ -11,8 +11,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -20,11 +19,12 @@ from starlette.routing import Route
 
 from backend_watcher.demo import orders
 from backend_watcher.demo.inline import Chores
+from backend_watcher.demo.orders import Connection
 from backend_watcher.demo.serving import serve
 
 CONNECTIONS = 12
 
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+Pool = AsyncConnectionPool[Connection]
 
 
 class Backend:
@@ -38,9 +38,8 @@ class Backend:
         """POST /orders {"wallet_id": 7, "lines": [[product, quantity], …]}."""
         body = await request.json()
         async with self._pool.connection() as connection:
-            placed = await orders.place(connection, body["wallet_id"], [(line[0], line[1]) for line in body["lines"]])
-            if self._chores:
-                await self._chores.add_revenue(connection, placed)
+            also = self._chores.add_revenue if self._chores else None
+            placed = await orders.place(connection, body["wallet_id"], body["lines"], also)
         if self._chores:
             await self._chores.finish(placed)
         return JSONResponse({"id": placed.order["id"], "total": placed.order["total"]}, status_code=201)
@@ -59,8 +58,8 @@ def main() -> None:
     """Serve; settings come from the environment."""
     pool: Pool = AsyncConnectionPool(
         os.environ["DATABASE_URL"],
-        connection_class=AsyncConnection[DictRow],
-        kwargs={"row_factory": dict_row, "application_name": "backend 1"},
+        connection_class=Connection,
+        kwargs={"row_factory": dict_row, "autocommit": True, "application_name": "backend 1"},
         min_size=CONNECTIONS,
         max_size=CONNECTIONS,
         open=False,

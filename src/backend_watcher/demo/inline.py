@@ -15,10 +15,8 @@ from typing import Any
 
 import aiohttp
 import redis.asyncio
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 
-from backend_watcher.demo.orders import Placed, Row
+from backend_watcher.demo.orders import Connection, Placed, Row
 
 # In the order of the sellers, so that two orders never wait for each other in a circle.
 ADD_REVENUE = """
@@ -36,9 +34,9 @@ class Chores:
         self._sellers_url = sellers_url
         self._session = aiohttp.ClientSession()
 
-    async def add_revenue(self, connection: AsyncConnection[DictRow], placed: Placed) -> None:
+    async def add_revenue(self, connection: Connection, earned: dict[int, int]) -> None:
         """Keep the sellers' revenue, in the transaction of the order."""
-        await connection.execute(ADD_REVENUE, [list(placed.amounts), list(placed.amounts.values())])
+        await connection.execute(ADD_REVENUE, [list(earned), list(earned.values())])
 
     async def finish(self, placed: Placed) -> None:
         """Refresh the cache and tell the sellers whose stock fell under the line. After the commit."""
@@ -51,7 +49,7 @@ class Chores:
         """Put rows into the cache."""
         await self._cache.mset({key: json.dumps(row, default=_plain) for key, row in entries.items()})
 
-    async def warm(self, connection: AsyncConnection[DictRow]) -> None:
+    async def warm(self, connection: Connection) -> None:
         """Put everything there is into the cache, as a deployment would."""
         for name, table in (("product", "products"), ("wallet", "wallets"), ("order", "orders")):
             cursor = await connection.execute(f"SELECT * FROM {table}")

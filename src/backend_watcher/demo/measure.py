@@ -8,13 +8,14 @@ little after the entry could be read. Nothing is polled, and every order counts,
 *Commit → handler*: the shop notes, at the beginning of the call, the change's `commit_time` and its own time.
 
 Changes that had to wait because the watcher was killed are not in the percentiles, they are a figure of their own:
-the time from SIGKILL until deliveries go on.
+the time from SIGKILL until the new watcher has caught up.
 
     python -m backend_watcher.demo.measure CACHE_URL FILE
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -41,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Delays in milliseconds while the watcher ran, and how long after SIGKILL deliveries went on."""
+    """Delays in milliseconds while the watcher ran, and how long after SIGKILL a new one had caught up."""
 
     values_ms: list[float]
     outage_ms: float | None
@@ -49,13 +50,18 @@ class Delays:
 
 def delays(seen: Iterable[Seen], killed_at: float | None) -> Delays:
     """Separate what was delivered as usual from what had to wait for a new watcher."""
-    found = sorted(seen, key=lambda one: one.seen)
-    after = [] if killed_at is None else [one for one in found if one.seen > killed_at]
-    if killed_at is None or not after:
+    found = list(seen)
+    if killed_at is None:
         return Delays([_delay_ms(one) for one in found], None)
-    resumed_at = after[0].seen
-    usual = [one for one in found if one.seen <= killed_at or one.committed > resumed_at]
-    return Delays([_delay_ms(one) for one in usual], round((resumed_at - killed_at) * 1000, 1))
+    # The first delivery of the new watcher; it has caught up when it delivers what was committed after that.
+    resumed_at = min((one.seen for one in found if one.seen > killed_at), default=math.inf)
+    if resumed_at == math.inf:
+        return Delays([_delay_ms(one) for one in found], None)
+    # In a short run nothing may be: then it is when it delivers the last of what waited.
+    last = max(one.seen for one in found)
+    caught_up_at = min((one.seen for one in found if one.committed > resumed_at), default=last)
+    usual = [_delay_ms(one) for one in found if one.seen <= killed_at or one.committed > caught_up_at]
+    return Delays(usual, round((caught_up_at - killed_at) * 1000, 1))
 
 
 def cache_times(path: Path, connection: Connection[tuple[int, float]]) -> list[Seen]:

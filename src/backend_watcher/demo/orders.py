@@ -6,7 +6,7 @@ Products are locked in the order of their ids, so two orders never wait for each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,48 +48,63 @@ SELECT id, seller_id, name, price, stock, version, updated_at, quantity AS moved
 """
 
 Row = dict[str, Any]
+Connection = AsyncConnection[DictRow]
+Also = Callable[[Connection, dict[int, int]], Awaitable[None]]
+"""Is given what each seller earns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An order that is written: its rows, as they are now. `amounts` is what each seller earns by it."""
+    """An order that is written: its rows, as they are now; `low` are the products that fell under the line."""
 
     order: Row
     wallet: Row
     products: list[Row]
-    amounts: dict[int, int]
     low: list[Row]
 
 
-async def place(connection: AsyncConnection[DictRow], wallet_id: int, lines: Sequence[tuple[int, int]]) -> Placed:
-    """Write an order in the open transaction: the wallet pays, stock falls. Raises KeyError for what is not there."""
-    cursor = await connection.execute(LOCK_PRODUCTS, [[product for product, _ in lines]])
-    found = {row["id"]: row for row in await cursor.fetchall()}
-    products = [found[product] for product, _ in lines]
-    quantities = [quantity for _, quantity in lines]
-    amounts = [row["price"] * quantity for row, quantity in zip(products, quantities, strict=True)]
-    ids, sellers = [row["id"] for row in products], [row["seller_id"] for row in products]
-    async with connection.pipeline():
+async def place(
+    connection: Connection, wallet_id: int, lines: Sequence[tuple[int, int]], also: Also | None = None
+) -> Placed:
+    """
+    Write an order: the wallet pays, stock falls. `also` adds to its transaction.
+
+    Two round trips: what is locked must be known before it can be paid, and all the rest, COMMIT too, goes at once.
+    Raises KeyError for a product that is not there, ForeignKeyViolation for a wallet.
+    """
+    async with connection.pipeline(), connection.transaction():
+        locked = await connection.execute(LOCK_PRODUCTS, [[product for product, _ in lines]])
+        found = {row["id"]: row for row in await locked.fetchall()}
+        products = [found[product] for product, _ in lines]
+        quantities = [quantity for _, quantity in lines]
+        amounts = [row["price"] * quantity for row, quantity in zip(products, quantities, strict=True)]
+        ids, sellers = [row["id"] for row in products], [row["seller_id"] for row in products]
         pay = await connection.execute(PAY, [sum(amounts), wallet_id])
         place = await connection.execute(PLACE, [wallet_id, sum(amounts), ids, sellers, quantities, amounts])
         move = await connection.execute(MOVE_STOCK, [ids, [-quantity for quantity in quantities]])
-        wallet, order, moved = await pay.fetchone(), await place.fetchone(), await move.fetchall()
-    if wallet is None or order is None:
-        raise KeyError(f"wallet {wallet_id}")
+        if also is not None:
+            await also(connection, _sums(sellers, amounts))
+    wallet, order, moved = await pay.fetchone(), await place.fetchone(), await move.fetchall()
+    assert wallet is not None
+    assert order is not None
     low = [row for row in moved if row["stock"] < LOW_STOCK <= row["stock"] - row["moved"]]
-    earned: dict[int, int] = {}
-    for seller, amount in zip(sellers, amounts, strict=True):
-        earned[seller] = earned.get(seller, 0) + amount
-    return Placed(order, wallet, [_without_move(row) for row in moved], earned, low)
+    return Placed(order, wallet, [_without_move(row) for row in moved], low)
 
 
-async def restock(connection: AsyncConnection[DictRow], product_id: int, quantity: int) -> Row:
+async def restock(connection: Connection, product_id: int, quantity: int) -> Row:
     """Add goods that were delivered. Raises KeyError for a product that is not there."""
     cursor = await connection.execute(MOVE_STOCK, [[product_id], [quantity]])
     row = await cursor.fetchone()
     if row is None:
         raise KeyError(f"product {product_id}")
     return _without_move(row)
+
+
+def _sums(sellers: Sequence[int], amounts: Sequence[int]) -> dict[int, int]:
+    sums = dict.fromkeys(sellers, 0)
+    for seller, amount in zip(sellers, amounts, strict=True):
+        sums[seller] += amount
+    return sums
 
 
 def _without_move(row: Row) -> Row:

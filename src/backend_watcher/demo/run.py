@@ -62,12 +62,13 @@ def main(seconds: int | None = None, as_json: bool = False, rate: float = RATE) 
     from rich.console import Console
 
     from backend_watcher.demo.screen import Screen
+    from backend_watcher.demo.sellers import latency_ms
     from backend_watcher.demo.stage import Phase, Stage
 
     console = None if as_json else Console()
     stays = console is not None and console.is_terminal
     try:
-        with _sigterm_as_ctrl_c(), Screen(console) as screen:
+        with _sigterm_as_ctrl_c(), Screen(console, latency_ms()) as screen:
             screen.say("starting PostgreSQL and Valkey")
             with Stage() as stage:
                 with Phase(stage, "inline") as phase:
@@ -114,6 +115,7 @@ def _inline(phase: Phase, screen: Screen, rate: float, seconds: int) -> PhaseRep
 def _watched(phase: Phase, screen: Screen, rate: float, seconds: int, inline: PhaseReport) -> Report:
     """Phase 2: Backend 1 does SQL only; the watcher, killed half-way, does the rest."""
     from backend_watcher.demo.report import Report
+    from backend_watcher.demo.sellers import latency_ms
 
     screen.say("watched: starting Backend Watcher on shop.py")
     phase.start_watcher()
@@ -129,7 +131,7 @@ def _watched(phase: Phase, screen: Screen, rate: float, seconds: int, inline: Ph
     watched = _phase_report(result, proof)
     screen.phase("watched", watched)
     cache, handler, revenue = _delays(phase)
-    return Report(rate, seconds, inline, watched, cache, handler, revenue, phase.kills)
+    return Report(rate, seconds, latency_ms(), inline, watched, cache, handler, revenue, phase.kills)
 
 
 def _run_load(phase: Phase, screen: Screen, rate: float, seconds: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from backend_watcher.demo.report import PhaseReport, Report
 REFRESH_PER_SECOND = 4
 
 ROWS = (
+    "a call to a seller takes",
     "orders",
     "an order, p50",
     "an order, p95",
@@ -36,10 +37,14 @@ ROWS = (
 )
 
 
+WAITS = tuple(row for row in ROWS if row.startswith("commit →"))
+
+
 class Screen:
     """Both phases side by side, filled in as they go. `console` None shows nothing."""
 
-    def __init__(self, console: Console | None) -> None:
+    def __init__(self, console: Console | None, latency_ms: str) -> None:
+        self._latency_ms = latency_ms
         self._console = console
         self._cells: dict[tuple[str, str], str] = {}
         self._status = ""
@@ -69,6 +74,7 @@ class Screen:
 
     def progress(self, mode: str, line: Mapping[str, Any], seconds: float) -> None:
         """Show what the customers have seen so far."""
+        self._set("a call to a seller takes", mode, f"{self._latency_ms.replace('-', ' – ')} ms")
         self._set("orders", mode, f"{line['orders']:,}")
         for percent in (50, 95, 99):
             self._set(f"an order, p{percent}", mode, _ms(line[f"p{percent}_ms"]))
@@ -90,16 +96,18 @@ class Screen:
         self._set("lost", mode, str(len(proof.lost)))
         self._set("wrong", mode, str(len(proof.wrong)))
         if mode == "inline":
-            for row in ROWS[4:7]:
+            for row in WAITS:
                 self._set(row, mode, "inside the request")
 
     def finish(self, report: Report) -> None:
         """Show the whole table and the verdict, and stop being live."""
-        for row, found in zip(ROWS[4:7], (report.cache, report.handler, report.revenue), strict=True):
+        for row, found in zip(WAITS, (report.cache, report.handler, report.revenue), strict=True):
             self._set(row, "watched", _pair(found))
         self._set("changes delivered", "watched", f"{report.watched.proof.changes:,}")
         if report.outage_ms is not None:
-            self._set("watcher killed (SIGKILL)", "watched", f"{report.kills} ×, back after {report.outage_ms:,.0f} ms")
+            self._set(
+                "watcher killed (SIGKILL)", "watched", f"{report.kills} ×, caught up after {report.outage_ms:,.0f} ms"
+            )
         self._status = ""
         if self._live is None and self._console is not None:
             self._console.print(self._table())

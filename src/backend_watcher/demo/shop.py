@@ -34,7 +34,7 @@ watcher.to(RedisCache(key="wallet:{id}", url=CACHE_URL), table="wallets")
 #    no customer waits for it, and only later changes of the same product do.
 
 
-@watcher.on("products", update=["stock"], concurrency=32)
+@watcher.on("products", update=["stock"], concurrency=128)
 async def notify_seller(change: Change) -> None:
     """Tell the seller; `event_id` is the same if the change comes again, so that nobody is told twice."""
     note("notify_seller", change)

@@ -52,7 +52,19 @@ class Change:
     left the key alone. Values are decoded when asked for.
     """
 
-    __slots__ = ("_data", "_new", "_new_at", "_old", "_old_at", "_old_key_only", "code", "ordinal", "size_bytes", "table", "transaction")
+    __slots__ = (
+        "_data",
+        "_new",
+        "_new_at",
+        "_old",
+        "_old_at",
+        "_old_key_only",
+        "code",
+        "ordinal",
+        "size_bytes",
+        "table",
+        "transaction",
+    )
 
     def __init__(
         self,
@@ -176,7 +188,7 @@ class Change:
             if kind == KIND_UNCHANGED and self._old_at:
                 place = find_cell(data, self._old_at, index)
                 kind = data[place]
-            if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109, PLR1714 one comparison each once compiled
+            if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109 one comparison each once compiled
                 size = (data[place + 1] << 24) | (data[place + 2] << 16) | (data[place + 3] << 8) | data[place + 4]
                 parts.append(data[place + 5 : place + 5 + size])
             else:

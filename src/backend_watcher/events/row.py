@@ -46,14 +46,14 @@ def find_cell(data: bytes, start: int, index: int) -> int:
     at = start + 2
     for _ in range(index):
         kind = data[at]
-        if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109, PLR1714 one comparison each once compiled
+        if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109 one comparison each once compiled
             at += 5 + ((data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4])
         else:
             at += 1
     return at
 
 
-class Row:
+class Row:  # noqa: PLW1641 equal by value, and so not hashable
     """
     A mapping from column name to value, in the table's column order.
 
@@ -86,7 +86,7 @@ class Row:
         data = self._data
         at = find_cell(data, self._start, index)
         kind = data[at]
-        if kind == KIND_TEXT or kind == KIND_BINARY:
+        if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109
             size = (data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4]
             return data[at + 5 : at + 5 + size]
         if kind == KIND_UNCHANGED:
@@ -176,7 +176,7 @@ class Row:
         at = self._start + 2
         for column in self.table.columns:
             kind = data[at]
-            if kind == KIND_TEXT or kind == KIND_BINARY:
+            if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109
                 size = (data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4]
                 load = column.load_text if kind == KIND_TEXT else column.load_binary
                 result[column.name] = load(data[at + 5 : at + 5 + size])

@@ -38,6 +38,7 @@ class MemoryJournal:
     ) -> None:
         self.limit(quota_bytes, retain_seconds, retain_bytes, now)
         self._settling = threading.RLock()
+        self._storing = False
         self._holding = False
         self._standing = Standing()
         self._identity: Identity | None = None
@@ -107,8 +108,14 @@ class MemoryJournal:
     def _settle(self) -> None:
         """Make durable what gathered. A listener may note more; that is taken in the next round."""
         with self._settling:
-            while not self._holding and self._intake is not None and (group := self._intake.take_now()) is not None:
-                self._store(group, self._intake)
+            if self._storing:
+                return
+            self._storing = True
+            try:
+                while not self._holding and self._intake is not None and (group := self._intake.take_now()) is not None:
+                    self._store(group, self._intake)
+            finally:
+                self._storing = False
 
     def _store(self, group: Group, intake: Intake) -> None:
         captured_at = self._now()

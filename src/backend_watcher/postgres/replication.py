@@ -15,15 +15,19 @@ import time
 from dataclasses import dataclass, field
 
 from psycopg import AsyncConnection, Error
-from psycopg.pq import ExecStatus
+from psycopg.errors import Diagnostic
+from psycopg.pq import DiagnosticField, ExecStatus
 
 from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, WatcherError
 from backend_watcher.events.position import format_lsn, parse_lsn
-from backend_watcher.postgres.connect import connect, translate
+from backend_watcher.postgres.connect import connect
+from backend_watcher.postgres.translate import error_of, one_line, translate
 
 FEEDBACK = struct.Struct(">cQQQqB")
 KEEPALIVE_BYTES = 18
 POSTGRES_EPOCH_MICROS = 946_684_800_000_000
+UNDEFINED_OBJECT = "42704"
+NOT_IN_PREREQUISITE_STATE = "55000"
 MISSING_PUBLICATION = re.compile(r"publication .* does not exist|skipped loading publication", re.IGNORECASE)
 
 
@@ -60,7 +64,7 @@ class ReplicationStream:
     async def open(self) -> SystemIdentity:
         """Connect and ask the server who it is. Raises SourceUnavailable, SourceRefused, ConfigError."""
         self._connection = await connect(self._dsn, purpose="capture", replication=True)
-        self._connection.add_notice_handler(lambda notice: self._note(notice.message_primary or ""))
+        self._connection.add_notice_handler(self._note)
         try:
             cursor = await self._connection.execute("IDENTIFY_SYSTEM")
             row = await cursor.fetchone()
@@ -70,15 +74,19 @@ class ReplicationStream:
         system_identifier, timeline, lsn, database = row
         return SystemIdentity(str(system_identifier), int(str(timeline)), parse_lsn(str(lsn)), str(database or ""))
 
-    def _note(self, text: str) -> None:
-        # PostgreSQL 18 only warns where 17 stops, and then drops the rows without a word.
-        if MISSING_PUBLICATION.search(text):
+    def _note(self, notice: Diagnostic) -> None:
+        # PostgreSQL 18 only warns where 17 stops, and then drops the rows without a word. Its text may be in
+        # another language; nothing else in a stream warns with this code.
+        text = notice.message_primary or ""
+        warned = notice.severity_nonlocalized == "WARNING" and notice.sqlstate == NOT_IN_PREREQUISITE_STATE
+        if warned or MISSING_PUBLICATION.search(text):
             self._missing_publication = text
 
     async def start(self, slot: str, lsn: int, publication: str) -> None:
         """Begin to stream. `slot` and `publication` were validated or quoted before: there are no parameters here."""
         assert self._connection is not None
-        quoted = publication.replace("\\", "\\\\").replace('"', '""').replace("'", "''")
+        # A replication command knows no backslash escapes.
+        quoted = publication.replace('"', '""').replace("'", "''")
         command = (
             f'START_REPLICATION SLOT "{slot}" LOGICAL {format_lsn(lsn)} '
             f"(proto_version '1', publication_names '\"{quoted}\"', messages 'true')"
@@ -87,6 +95,8 @@ class ReplicationStream:
             await self._connection.execute(command.encode())
         except Error as error:
             raise translate(error) from error
+        # The first messages may have come with the answer, and lie in libpq's buffer: the socket stays silent.
+        self._more = True
 
     @property
     def backend_pid(self) -> int:
@@ -95,14 +105,18 @@ class ReplicationStream:
         return self._connection.pgconn.backend_pid
 
     async def wait(self) -> None:
-        """Wait until there may be something to receive."""
+        """Wait until there may be something to receive. Raises SourceUnavailable where the connection is gone."""
         assert self._connection is not None
         if self._more:
             self._more = False
             return
         # The socket is watched only while somebody waits: otherwise data that is left there for a moment
         # on purpose would wake the loop again and again.
-        loop, socket = asyncio.get_running_loop(), self._connection.pgconn.socket
+        loop = asyncio.get_running_loop()
+        try:
+            socket = self._connection.pgconn.socket
+        except Error as error:
+            raise translate(error) from error
         readable = loop.create_future()
         loop.add_reader(socket, _set_once, readable)
         try:
@@ -159,8 +173,15 @@ class ReplicationStream:
         """Read why the server ended the stream."""
         assert self._connection is not None
         result = self._connection.pgconn.get_result()
-        if result is not None and result.status == ExecStatus.FATAL_ERROR:
-            raise self._failure(SourceUnavailable(f"the server ended the stream: {result.get_error_message()}"))
+        if result is None or result.status != ExecStatus.FATAL_ERROR:
+            return
+        said = one_line((result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+        state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode(errors="replace")
+        if not state:
+            raise SourceUnavailable(f"the connection to PostgreSQL is lost: {one_line(result.get_error_message())}")
+        if state == UNDEFINED_OBJECT:
+            self._missing_publication = said
+        raise self._failure(error_of(state, f"the server ended the stream: {said} (SQLSTATE {state})"))
 
     def _failure(self, error: WatcherError) -> WatcherError:
         text = self._missing_publication or (error.message if MISSING_PUBLICATION.search(error.message) else None)

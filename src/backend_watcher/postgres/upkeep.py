@@ -1,11 +1,16 @@
-"""The two small questions that a running stream asks now and then."""
+"""The small questions that a running stream asks now and then."""
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterable
 
+import psycopg
+
+from backend_watcher.errors import SourceUnavailable
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.queries import fetch_all
+from backend_watcher.postgres.translate import translate
 
 HEARTBEAT_PREFIX = "backend_watcher.heartbeat"
 
@@ -19,3 +24,21 @@ async def existing_tables(conn: Connection, oids: Iterable[int]) -> tuple[str, .
     """Return the names of those tables that still exist, sorted."""
     rows = await fetch_all(conn, "existing_tables", oids=sorted(oids))
     return tuple(row["name"] for row in rows)
+
+
+async def check_alive(conn: Connection) -> None:
+    """
+    Raise SourceUnavailable where the server has ended this session, without asking it anything.
+
+    A fast shutdown ends sessions first, and then waits for walsenders to be confirmed.
+    """
+    try:
+        if conn.closed:
+            raise SourceUnavailable("the connection to PostgreSQL is closed")
+        poll = select.poll()
+        poll.register(conn.pgconn.socket, select.POLLIN)
+    except psycopg.Error as error:
+        raise translate(error) from error
+    # An idle session hears nothing but its end; an answer under way, or a notice, is told apart by a question.
+    if poll.poll(0):
+        await existing_tables(conn, ())

@@ -5,8 +5,8 @@ An `async def` runs on the event loop, one change after the other, with nothing 
 plain `def` runs in a thread, a whole batch in one go.
 
 A function that is called per change has `timeout_seconds` for each call, and what was done before it counts. One that
-is called per batch is timed by delivery: cancelled, the whole batch is delivered again. A thread cannot be cancelled. It is told to stop after the change it is at, and until it
-has, no batch with one of its keys begins.
+is called per batch is timed by delivery: cancelled, the whole batch is delivered again. A thread cannot be cancelled.
+It is told to stop after the change it is at, and until it has, no batch with one of its keys begins.
 """
 
 from __future__ import annotations
@@ -132,10 +132,11 @@ class Handler:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"watcher-{self._name}")
         attempt = _Attempt(self._function, batch, self._by_batch)
-        running = loop.run_in_executor(self._pool, functools.partial(copy_context().run, attempt.run))
         # A batch function is timed by delivery, which is told what it gives: its limit here is out of reach.
         with Stopwatch(self.timeout_seconds if self.times_itself else BATCH_SECONDS_MAX) as watch:
+            # Before the thread begins: it notes there what is done.
             attempt.watch = watch
+            running = loop.run_in_executor(self._pool, functools.partial(copy_context().run, attempt.run))
             try:
                 # Shielded, because cancelling it would make a thread at work look finished.
                 await asyncio.shield(running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Self
 
 CHECKS = 2
 """How often within the limit the run is looked at: a call is ended after 1 to 1.5 times its limit."""
@@ -26,7 +27,7 @@ class Stopwatch:
         self.done = 0
         self.expired = False
 
-    def __enter__(self) -> Stopwatch:
+    def __enter__(self) -> Self:
         self._handle = self._loop.call_later(self._seconds, self._look)
         return self
 

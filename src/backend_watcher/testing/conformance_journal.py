@@ -298,6 +298,18 @@ class JournalConformance(JournalFixtures):
             assert ids(await read_all(journal)) == list(range(1, 13))
             assert (await journal.state()).blocks == 6
 
+    async def test_a_change_has_the_same_event_id_after_a_restart(self, make: MakeJournal, chunk: ChunkMaker) -> None:
+        async with self.opened(make) as journal:
+            await journal.append(chunk(2))
+            await journal.flush()
+            before = [change.event_id for change in await read_all(journal)]
+        async with self.opened(make) as journal:
+            assert [change.event_id for change in await read_all(journal)] == before
+            await journal.append(chunk(1))
+            await journal.flush()
+            newest = (await read_all(journal))[-1]
+        assert newest.event_id.startswith(f"{IDENTITY.system_identifier}:{IDENTITY.slot}:")
+
     async def test_rows_of_an_old_shape_are_read_in_that_shape(self, make: MakeJournal, chunk: ChunkMaker) -> None:
         async with self.opened(make) as journal:
             await journal.append(chunk(2))

@@ -1,0 +1,53 @@
+"""What the process tells of itself: counted, logged when it changes, noted for `watcher status`."""
+
+import json
+
+from structlog.testing import capture_logs
+
+from backend_watcher.errors import SinkUnavailable
+from backend_watcher.events.position import Position
+from backend_watcher.journal.memory import MemoryJournal
+from backend_watcher.service.observe import ERROR_TEXT_MAX, Figures, describe
+
+
+def test_failing_and_delivering_again_are_states() -> None:
+    figures = Figures(["cache"])
+    with capture_logs() as logs:
+        figures.failed("cache", SinkUnavailable("redis does not answer"), 1, 0.5)
+        assert figures.subscriptions["cache"].state == "retrying"
+        figures.delivered("cache", 3, 0.1, 0)
+        figures.delivered("cache", 3, 0.1, 0)
+    assert [entry["event"] for entry in logs] == ["delivery failed", "subscription delivers again"]
+    assert logs[0]["remedy"] == SinkUnavailable.remedy
+    cache = figures.subscriptions["cache"]
+    assert (cache.state, cache.error, cache.delivered, cache.failures) == ("running", None, 6, 1)
+
+
+def test_a_failure_that_is_not_retried_stops() -> None:
+    figures = Figures(["cache"])
+    figures.failed("cache", RuntimeError("no"), 1, None)
+    assert figures.subscriptions["cache"].state == "stopped"
+
+
+async def test_notes_are_written_only_when_they_change() -> None:
+    journal, figures = MemoryJournal(), Figures(["cache"])
+    await journal.open()
+    figures.source_state("streaming", "")
+    figures.settled("cache", Position(1, 0))
+    await figures.write_notes(journal, "running")
+    process = json.loads(await journal.get_note("process") or "")
+    assert (process["state"], process["source_state"]) == ("running", "streaming")
+    await journal.set_note("process", "changed by hand")
+    await figures.write_notes(journal, "running")
+    assert await journal.get_note("process") == "changed by hand"
+    figures.failed("cache", SinkUnavailable("gone"), 2, 1.0)
+    await figures.write_notes(journal, "running")
+    note = json.loads(await journal.get_note("subscription:cache") or "")
+    assert (note["state"], note["attempt"], note["error"]) == ("retrying", 2, "SinkUnavailable: gone")
+    await journal.close()
+
+
+def test_an_error_is_one_line_of_bounded_length() -> None:
+    text = describe(ValueError("a\n" * 5000))
+    assert "\n" not in text
+    assert len(text) <= ERROR_TEXT_MAX + len("ValueError: ")

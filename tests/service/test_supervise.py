@@ -1,0 +1,128 @@
+"""The whole watcher in this process, on a real PostgreSQL: starts in street order, drains, and starts again."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backend_watcher import Change, Watcher
+from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.errors import JournalLocked, JournalLost, SinkUnavailable, SlotLost
+from backend_watcher.journal.sqlite import SqliteJournal
+from backend_watcher.service.config import Config, load_config
+from backend_watcher.service.supervise import supervise
+from backend_watcher.sinks.memory import Memory
+
+TABLE = "CREATE TABLE products (id int PRIMARY KEY, stock int NOT NULL)"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+async def database(postgres: EmbeddedPostgres) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection to the database, with an empty table and no slot; its DSN is `database.info.dsn`'s server's."""
+    async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as connection:
+        await connection.execute(TABLE)
+        yield connection
+        await connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+        await connection.execute("DROP PUBLICATION IF EXISTS watcher_shop")
+        await connection.execute("DROP TABLE products")
+
+
+@pytest.fixture
+def config(postgres: EmbeddedPostgres, tmp_path: Path) -> Config:
+    environ = {"WATCHER_SOURCE__DSN": postgres.dsn, "WATCHER_JOURNAL__PATH": str(tmp_path / "shop.journal")}
+    return load_config(None, environ, watcher=Watcher("shop"))
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def slots(database: psycopg.AsyncConnection) -> int:
+    cursor = await database.execute("SELECT count(*) FROM pg_replication_slots")
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def test_delivers_drains_and_goes_on_without_repeating(
+    database: psycopg.AsyncConnection, config: Config
+) -> None:
+    seen: list[int] = []
+    for first in (0, 3):
+        watcher, arrived = Watcher("shop"), asyncio.Event()
+
+        @watcher.on("products", concurrency=1)
+        async def note(change: Change, arrived: asyncio.Event = arrived) -> None:
+            seen.append(change.new["id"])
+            arrived.set()
+
+        running = asyncio.create_task(supervise(config, watcher))
+        while not await slots(database):
+            assert not running.done(), running.result()
+            await asyncio.sleep(0)
+        # The second start finds what was committed while nobody ran.
+        await database.execute("INSERT INTO products SELECT i, 7 FROM generate_series(%s::int, %s) i", (first, first + 1))
+        await arrived.wait()
+        while len(seen) < first + 2 - (first > 0):
+            await asyncio.sleep(0)
+        stop()
+        assert await running == 0
+        await database.execute("INSERT INTO products VALUES (%s, 7)", (first + 2,))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_a_sink_that_is_down_at_the_first_start_leaves_no_trace(
+    database: psycopg.AsyncConnection, config: Config
+) -> None:
+    class Down(Memory):
+        async def open(self) -> None:
+            raise SinkUnavailable("nobody answers")
+
+    watcher = Watcher("shop")
+    watcher.to(Down(), table="products")
+    with pytest.raises(SinkUnavailable):
+        await supervise(config, watcher)
+    assert await slots(database) == 0
+
+
+async def test_a_second_instance_is_refused(database: psycopg.AsyncConnection, config: Config) -> None:
+    watcher = Watcher("shop")
+    watcher.to(Memory(), table="products")
+    journal = SqliteJournal(config.journal.path)
+    await journal.open()
+    try:
+        with pytest.raises(JournalLocked):
+            await supervise(config, watcher)
+    finally:
+        await journal.close()
+
+
+async def test_a_lost_journal_and_a_lost_slot_stop_the_start(
+    database: psycopg.AsyncConnection, config: Config
+) -> None:
+    watcher = Watcher("shop")
+    watcher.to(Memory(), table="products")
+    running = asyncio.create_task(supervise(config, watcher))
+    while not await slots(database):
+        assert not running.done(), running.result()
+        await asyncio.sleep(0)
+    stop()
+    assert await running == 0
+    kept = config.journal.path.rename(config.journal.path.with_suffix(".kept"))
+    with pytest.raises(JournalLost):
+        await supervise(config, watcher)
+    config.journal.path.unlink()
+    kept.rename(config.journal.path)
+    await database.execute("SELECT pg_drop_replication_slot('watcher_shop')")
+    with pytest.raises(SlotLost):
+        await supervise(config, watcher)
