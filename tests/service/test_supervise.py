@@ -47,11 +47,17 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def slots(database: psycopg.AsyncConnection) -> int:
-    cursor = await database.execute("SELECT count(*) FROM pg_replication_slots")
+async def count(database: psycopg.AsyncConnection, what: str) -> int:
+    cursor = await database.execute(f"SELECT count(*) FROM {what}")
     row = await cursor.fetchone()
     assert row is not None
     return int(row[0])
+
+
+async def streaming(database: psycopg.AsyncConnection, running: asyncio.Task[int]) -> None:
+    """Wait until the watcher streams."""
+    while not await count(database, "pg_stat_replication WHERE state = 'streaming'"):
+        assert not running.done(), running.result()
 
 
 async def test_delivers_drains_and_goes_on_without_repeating(
@@ -67,9 +73,7 @@ async def test_delivers_drains_and_goes_on_without_repeating(
             arrived.set()
 
         running = asyncio.create_task(supervise(config, watcher))
-        while not await slots(database):
-            assert not running.done(), running.result()
-            await asyncio.sleep(0)
+        await streaming(database, running)
         # The second start finds what was committed while nobody ran.
         await database.execute("INSERT INTO products SELECT i, 7 FROM generate_series(%s::int, %s) i", (first, first + 1))
         await arrived.wait()
@@ -92,7 +96,7 @@ async def test_a_sink_that_is_down_at_the_first_start_leaves_no_trace(
     watcher.to(Down(), table="products")
     with pytest.raises(SinkUnavailable):
         await supervise(config, watcher)
-    assert await slots(database) == 0
+    assert await count(database, "pg_replication_slots") == 0
 
 
 async def test_a_second_instance_is_refused(database: psycopg.AsyncConnection, config: Config) -> None:
@@ -113,9 +117,7 @@ async def test_a_lost_journal_and_a_lost_slot_stop_the_start(
     watcher = Watcher("shop")
     watcher.to(Memory(), table="products")
     running = asyncio.create_task(supervise(config, watcher))
-    while not await slots(database):
-        assert not running.done(), running.result()
-        await asyncio.sleep(0)
+    await streaming(database, running)
     stop()
     assert await running == 0
     kept = config.journal.path.rename(config.journal.path.with_suffix(".kept"))

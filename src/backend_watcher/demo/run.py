@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backend_watcher.demo.stage import Phase
 
 SECONDS = 10
-SECONDS_MIN = 2
+SECONDS_MIN = 1
 RATE = 60.0
 """Orders a second: what two cores take in either phase without being busy all the time."""
 
