@@ -24,7 +24,7 @@ def extensions():
             ".".join(path.with_suffix("").parts[1:]),
             [str(path.with_suffix(".py"))],
             optional=optional,
-            extra_compile_args=["-O2", "-g0"],
+            extra_compile_args=["-O1", "-g0"],
         )
         for path in SOURCES
     ]
@@ -38,6 +38,7 @@ def extensions():
             "annotation_typing": False,
             "infer_types": False,
         },
+        nthreads=os.cpu_count() or 1,
         quiet=True,
     )
 

@@ -188,6 +188,12 @@ def test_a_datetime_of_any_zone_is_utc() -> None:
     assert value_to_json(moment) == b'"2026-11-22T08:00:00Z"'
 
 
+def test_a_document_python_has_no_form_for_is_embedded_as_it_is() -> None:
+    deep = b"[" * 500 + b"]" * 500
+    row = raw_row(EVERY, id=b"1", attrs=deep)
+    assert row_to_json(Row.of(EVERY, row.to_dict())) == row_to_json(row)
+
+
 def test_values_python_alone_has() -> None:
     assert value_to_json((1, None, UUID(int=1))) == b'[1,null,"00000000-0000-0000-0000-000000000001"]'
     assert value_to_json({"a": Decimal("1.0")}, 3802) == b'{"a":1.0}'

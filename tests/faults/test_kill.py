@@ -78,9 +78,7 @@ def servers() -> Iterator[tuple[EmbeddedPostgres, EmbeddedValkey]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_under_load_nothing_is_lost(
-    servers: tuple[EmbeddedPostgres, EmbeddedValkey], tmp_path: Path
-) -> None:
+def test_killed_under_load_nothing_is_lost(servers: tuple[EmbeddedPostgres, EmbeddedValkey], tmp_path: Path) -> None:
     postgres, valkey = servers
     seed = int(os.environ.get("FAULTS_SEED", "0")) or random.randrange(1, 1 << 30)
     print(f"seed {seed}, {KILLS} kills")
@@ -99,7 +97,7 @@ def test_killed_under_load_nothing_is_lost(
         workload.start()
         first.wait_for_delivery(pause)
         first.end(signal.SIGKILL)
-        for number in range(1, KILLS):
+        for _ in range(1, KILLS):
             running = Running(tmp_path, environ, dice.choice(PROBES).format(n=dice.randint(1, 200)))
             running.wait_for_delivery(pause)
             pause.wait(dice.uniform(0, 0.5))

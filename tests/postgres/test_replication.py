@@ -25,8 +25,18 @@ LIMIT = 1 << 20
 PATIENCE_SECONDS = 20.0
 
 
+@pytest.fixture(autouse=True)
+async def free_slots(conn: Connection) -> AsyncIterator[None]:
+    """A walsender outlives its client for a moment; no test leaves before that is over."""
+    yield
+    query = "SELECT count(*) FROM pg_replication_slots WHERE active AND database = current_database()"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await (await conn.execute(query)).fetchone() != (0,):
+            pass
+
+
 @pytest.fixture
-async def stream(dsn: str) -> AsyncIterator[ReplicationStream]:
+async def stream(dsn: str, free_slots: None) -> AsyncIterator[ReplicationStream]:
     stream = ReplicationStream(dsn)
     yield stream
     await stream.close()

@@ -60,9 +60,7 @@ async def streaming(database: psycopg.AsyncConnection, running: asyncio.Task[int
         assert not running.done(), running.result()
 
 
-async def test_delivers_drains_and_goes_on_without_repeating(
-    database: psycopg.AsyncConnection, config: Config
-) -> None:
+async def test_delivers_drains_and_goes_on_without_repeating(database: psycopg.AsyncConnection, config: Config) -> None:
     seen: list[int] = []
     for first in (0, 3):
         watcher, arrived = Watcher("shop"), asyncio.Event()
@@ -75,7 +73,8 @@ async def test_delivers_drains_and_goes_on_without_repeating(
         running = asyncio.create_task(supervise(config, watcher))
         await streaming(database, running)
         # The second start finds what was committed while nobody ran.
-        await database.execute("INSERT INTO products SELECT i, 7 FROM generate_series(%s::int, %s) i", (first, first + 1))
+        rows = "INSERT INTO products SELECT i, 7 FROM generate_series(%s::int, %s) i"
+        await database.execute(rows, (first, first + 1))
         await arrived.wait()
         while len(seen) < first + 2 - (first > 0):
             await asyncio.sleep(0)
@@ -111,9 +110,7 @@ async def test_a_second_instance_is_refused(database: psycopg.AsyncConnection, c
         await journal.close()
 
 
-async def test_a_lost_journal_and_a_lost_slot_stop_the_start(
-    database: psycopg.AsyncConnection, config: Config
-) -> None:
+async def test_a_lost_journal_and_a_lost_slot_stop_the_start(database: psycopg.AsyncConnection, config: Config) -> None:
     watcher = Watcher("shop")
     watcher.to(Memory(), table="products")
     running = asyncio.create_task(supervise(config, watcher))

@@ -200,5 +200,3 @@ class _Supervisor:
         for number in numbers:
             loop.add_signal_handler(number, stop)
         return remove
-
-
