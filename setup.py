@@ -14,6 +14,7 @@ SOURCES = sorted(Path("src").rglob("*.pxd"))
 
 
 def extensions():
+    """Return the modules to compile, none where that is not wanted."""
     if os.environ.get("WATCHER_PURE"):
         return []
     from Cython.Build import cythonize

@@ -45,6 +45,12 @@ def test_interrupted_before_it_could_listen(run: Run, monkeypatch: pytest.Monkey
     assert run("run").code == 0
 
 
+def test_a_connection_that_breaks_is_no_clean_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, BrokenPipeError())
+    done = run("run")
+    assert (done.code, "BrokenPipeError" in done.err) == (75, True)
+
+
 def test_a_stop_for_safety(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(monkeypatch, JournalLost("the journal is new"))
     done = run("run")

@@ -34,6 +34,7 @@ INTERVALS = [
     ("-1 years -2 mons +3 days -04:05:06", Interval(-14, 3, -14_706_000_000)),
     ("-1 days +00:00:00.000001", Interval(0, -1, 1)),
     ("1 mon -1 days", Interval(1, -1)),
+    ("-1 mons +1 day -00:00:01", Interval(-1, 1, -1_000_000)),
     ("11 mons", Interval(11)),
     ("-00:00:00.5", Interval(microseconds=-500_000)),
     ("2562047788:00:54.775807", Interval(microseconds=(1 << 63) - 1)),

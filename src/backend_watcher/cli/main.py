@@ -78,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
         # The reader of our output has gone (`watcher tail | head`), which typer may turn into an exit.
-        broken = isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
-        if not broken or words[0] == "run":
+        if isinstance(error, BrokenPipeError) and words[0] == "run":
+            return report(failure_of(error), as_json=as_json)  # not our output: some connection
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.CLEAN

@@ -1,4 +1,4 @@
-"""All subscriptions in one list: those the program declares, with what the settings change, and those of the settings."""
+"""All subscriptions in one list: those of the program, as the settings change them, and those of the settings."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class _Supervisor:
         try:
             await loop.run()
         except SubscriptionStopped as stopped:
-            log.error("subscription stopped; the others go on", error=str(stopped))
+            log.error("subscription stopped; the others go on", error=str(stopped))  # noqa: TRY400 no traceback for people
 
     async def _until_the_end(self, capture: CaptureThread) -> None:
         """Wait for a signal, or for capture to end with an error."""
