@@ -134,3 +134,30 @@ def test_binary(data: bytes, value: Any) -> None:
 def test_binary_malformed(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="malformed"):
         load_binary(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "text"),
+    [
+        ("text", b"", '[0:0]={""}'),
+        ("text", b"null", '[0:0]={"null"}'),
+        ("text", b'a "\\', r'[0:0]={"a \"\\"}'),
+        ("json", b'{"a":  1}', r'[0:0]={"{\"a\":  1}"}'),
+        ("jsonb", b"\x01[1.50]", "[0:0]={[1.50]}"),
+        ("float4", struct.pack(">f", 1e6), "[0:0]={1e+06}"),
+        ("float8", struct.pack(">d", 1e6), "[0:0]={1000000}"),
+        ("float8", struct.pack(">d", 1e15), "[0:0]={1e+15}"),
+        ("float8", struct.pack(">d", 1e14), "[0:0]={100000000000000}"),
+    ],
+)
+def test_binary_with_bounds_of_its_own_is_printed(name: str, cell: bytes, text: str) -> None:
+    oid, array_oid = TYPES[name]
+    data = struct.pack(">iiIiii", 1, 0, oid, 1, 0, len(cell)) + cell
+    value = load_binary_of(array_oid)(data)
+    assert value == PostgresText(text, array_oid)
+    assert value.type_oid == array_oid
+
+
+def test_binary_with_empty_elements() -> None:
+    data = struct.pack(">iiIiiii", 1, 0, TEXT, 2, 1, 0, 1) + b"a"
+    assert load_binary_of(TEXT_ARRAY)(data) == ["", "a"]

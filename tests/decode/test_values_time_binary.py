@@ -30,6 +30,7 @@ def micros(value: int) -> bytes:
         (times.load_date, days(2921939), date(9999, 12, 31)),
         (times.load_timestamp, micros(-1), datetime(1999, 12, 31, 23, 59, 59, 999_999)),
         (times.load_timestamptz, micros(1), datetime(2000, 1, 1, microsecond=1, tzinfo=UTC)),
+        (times.load_time, micros(0), time(0, 0)),
         (times.load_time, micros(DAY - 1), time(23, 59, 59, 999_999)),
         (times.load_timetz, micros(0) + days(-19_800), time(tzinfo=timezone(timedelta(hours=5, minutes=30)))),
         (times.load_timetz, micros(0) + days(0), time(tzinfo=UTC)),

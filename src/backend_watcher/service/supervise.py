@@ -28,6 +28,7 @@ from backend_watcher.errors import ExitCode, WatcherError
 from backend_watcher.postgres import preflight
 from backend_watcher.service.build import Plan, build
 from backend_watcher.service.config import Config, load_config
+from backend_watcher.service.control import raise_if_faulty
 from backend_watcher.service.observe import Figures, describe
 from backend_watcher.service.watcher import Watcher
 
@@ -66,7 +67,7 @@ async def supervise(config: Config, watcher: Watcher | None, *, adopt_slot: bool
     )
     for finding in report.warnings:
         log.warning("preflight", finding=finding.message, remedy=finding.remedy)
-    report.raise_if_faulty()
+    raise_if_faulty(report)
     _tune_interpreter()
     probes.arm_from_environment()
     await plan.journal.open()
