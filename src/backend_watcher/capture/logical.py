@@ -158,6 +158,10 @@ class LogicalSource:
         if not names.issuperset(key):
             # Today's key does not fit the shape of then, or a column list leaves it out.
             key = ()
+        identity = tuple(column.name for column in relation.columns if column.identity)
+        if relation.replica_identity == "i" and not set(identity).issuperset(key):
+            # Old rows name the index's columns only: a delete could not be told by the primary key.
+            key = identity
         columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]
         return make_table(
             relation.relation_oid, relation.schema, relation.name, relation.replica_identity, columns, key
