@@ -81,7 +81,7 @@ def test_hostile_nesting_stays_text(data: bytes) -> None:
     "data",
     [
         *(b"", b"1", b"[0:1]", b"{", b"{1", b"{1,", b"{1,}", b"{,1}", b"{1}x", b"{1}}", b"{{1}", b"{1,{2}", b"{x}"),
-        *(b'{"1}', b'{"1"', b'{"1"2}', b"{1;2}", b"{{1}{2}}", b"{{1,{{{{{{2}}}}}}}}", b'{"\\', b"{{}}", b"{\\1}"),
+        *(b'{"1}', b'{"1"', b'{"1"2}', b"{1;2}", b"{{1}{2}}", b"{1,{{{{{{2}}}}}}}", b'{"\\', b"{{}}", b"{\\1}"),
     ],
 )
 def test_malformed(data: bytes) -> None:
@@ -101,6 +101,7 @@ def test_unclosed_quotes_take_linear_time() -> None:
         (binary([1, None, -3], (3, 1)), [1, None, -3]),
         (binary([1, 2, 3, 4, 5, 6], (2, 1), (3, 1)), [[1, 2, 3], [4, 5, 6]]),
         (binary([1, 2, 3, 4], (2, 1), (1, 1), (2, 1)), [[[1, 2]], [[3, 4]]]),
+        (binary([None, None], (2, 1)), [None, None]),
         (binary([7, 8], (2, 0)), PostgresText("[0:1]={7,8}", INT4_ARRAY)),
         (binary([1, None], (1, 1), (2, -1)), PostgresText("[1:1][-1:0]={{1,NULL}}", INT4_ARRAY)),
     ],

@@ -33,6 +33,8 @@ def numeric(*groups: int, weight: int = 0, sign: int = 0, scale: int = 0) -> byt
         (binary.load_float4, struct.pack(">f", 16777216), 16777216.0),
         (binary.load_float4, b"\x7f\x7f\xff\xff", 3.4028235e38),
         (binary.load_float4, struct.pack(">f", 2.0**-44), 5.684342e-14),
+        # 1.073752e+09 would be half-way to the next float4.
+        (binary.load_float4, struct.pack(">f", 1073752064), 1.0737521e9),
         (binary.load_float4, struct.pack(">f", math.inf), math.inf),
         (binary.load_float4, struct.pack(">f", -0.0), -0.0),
         (binary.load_numeric, numeric(), Decimal(0)),

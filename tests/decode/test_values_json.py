@@ -27,6 +27,7 @@ from backend_watcher.errors import ProtocolError
         (b'["\xe9", 1.0]', ["\udce9", Decimal("1.0")]),
         (b"1" * 4300, int("1" * 4300)),
         (b"1" * 4301, Decimal("1" * 4301)),
+        (b'["\\ud800", ' + b"1" * 4300 + b"]", ["\ud800", int("1" * 4300)]),
         (b'[7, 1.5, "\\ud800"]', [7, Decimal("1.5"), "\ud800"]),
     ],
 )
@@ -53,6 +54,8 @@ def test_nesting_up_to_the_limit_is_decoded() -> None:
     for _ in range(199):
         (value,) = value
     assert value == []
+    assert isinstance(json.load_json(b"[[]," + nested(199) + b"]"), list)
+    assert isinstance(json.load_json(b"[[]," + nested(200) + b"]"), PostgresText)
 
 
 def test_many_brackets_are_not_deep() -> None:

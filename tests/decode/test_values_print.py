@@ -44,6 +44,7 @@ def test_other_texts() -> None:
     assert printed.print_mac(bytes(range(8))) == "00:01:02:03:04:05:06:07"
     assert printed.print_money(struct.pack(">q", -123456789)) == "-$1,234,567.89"
     assert printed.print_money(struct.pack(">q", 5)) == "$0.05"
+    assert printed.print_money(bytes(8)) == "$0.00"
     assert printed.print_bits(struct.pack(">i", 9) + b"\xaa\x80") == "101010101"
     assert printed.print_bits(struct.pack(">i", 0)) == ""
     assert printed.print_lsn(struct.pack(">Q", 0x16_B374_D848)) == "16/B374D848"

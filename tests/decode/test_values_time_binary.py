@@ -11,6 +11,7 @@ from backend_watcher.decode.values_own import Interval, PostgresText
 from backend_watcher.errors import ProtocolError
 
 DAY = 86_400_000_000
+INT_MAX = (1 << 31) - 1
 
 
 def days(value: int) -> bytes:
@@ -33,8 +34,10 @@ def micros(value: int) -> bytes:
         (times.load_time, micros(0), time(0, 0)),
         (times.load_time, micros(DAY - 1), time(23, 59, 59, 999_999)),
         (times.load_timetz, micros(0) + days(-19_800), time(tzinfo=timezone(timedelta(hours=5, minutes=30)))),
-        (times.load_timetz, micros(0) + days(0), time(tzinfo=UTC)),
+        (times.load_timetz, micros(5) + days(0), time(microsecond=5, tzinfo=UTC)),
         (times.load_interval, struct.pack(">qii", -3, 2, -1), Interval(-1, 2, -3)),
+        (times.load_interval, struct.pack(">qii", 0, INT_MAX, INT_MAX), Interval(INT_MAX, INT_MAX)),
+        (times.load_interval, struct.pack(">qii", 0, -INT_MAX - 1, -INT_MAX - 1), Interval(-INT_MAX - 1, -INT_MAX - 1)),
     ],
 )
 def test_value(load: Any, data: bytes, value: Any) -> None:

@@ -50,6 +50,13 @@ def test_columns_with_replica_identity_full(new: dict[str, Any], old: dict[str, 
     assert Rule(NAME, columns=frozenset({"stock"})).wants(update(new, old)) is wanted
 
 
+def test_one_of_several_columns_is_enough() -> None:
+    rule = Rule(NAME, columns=frozenset({"stock", "name"}))
+    assert rule.wants(update({"stock": 4}, ROW))
+    assert rule.wants(update({"name": "pencil"}, ROW))
+    assert not rule.wants(update({}, ROW))
+
+
 @pytest.mark.parametrize("old", [None, {"id": 7}])
 def test_without_the_old_row_an_update_is_wanted_rather_than_missed(old: dict[str, Any] | None) -> None:
     assert Rule(NAME, columns=frozenset({"stock"})).wants(update({"name": "pencil"}, old, DEFAULT))

@@ -31,7 +31,10 @@ from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat, existin
 RECEIVE_BYTES = 256 * 1024
 """How much is taken from the socket at a time; about the size of a journal block under load."""
 PACE_SECONDS = 0.001
-"""Under load the socket is read at most this often: a hundred messages cost as much to wake for as one."""
+"""The socket is read at most this often: a hundred messages cost as much to wake for as one."""
+BUSY_MESSAGES = 16
+BUSY_PACE_SECONDS = 0.004
+"""How often where more than that came at once: fuller blocks, fewer fsyncs, and more of the CPU for PostgreSQL."""
 FEEDBACK_GAP_SECONDS = 0.1
 ALIVE_SECONDS = 1.0
 WATCH_SECONDS = 30.0
@@ -112,14 +115,15 @@ class LogicalSource:
         # What an earlier connection queued comes first; what it had not is sent again.
         await self._journal.flush()
         assembler = Assembler(self._journal.last_position, start_lsn)
-        last = 0.0
+        last, pace = 0.0, 0.0
         while True:
-            pause = PACE_SECONDS - (time.monotonic() - last)
-            if pause > 0:
+            pause = pace - (time.monotonic() - last)
+            if pause > 0 and not stream.has_more:
                 await asyncio.sleep(pause)
             await stream.wait()
             last = time.monotonic()
             received = stream.receive(RECEIVE_BYTES)
+            pace = BUSY_PACE_SECONDS if len(received.sizes) > BUSY_MESSAGES else PACE_SECONDS
             probes.reach("capture.received")
             await self._feed(assembler, received, connection)
             acknowledgement.fed(assembler.commit_end_lsn, assembler.owed, assembler.in_transaction)

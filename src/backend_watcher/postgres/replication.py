@@ -104,6 +104,11 @@ class ReplicationStream:
         assert self._connection is not None
         return self._connection.pgconn.backend_pid
 
+    @property
+    def has_more(self) -> bool:
+        """Say that the last `receive` stopped at its limit, and more is there at once."""
+        return self._more
+
     async def wait(self) -> None:
         """Wait until there may be something to receive. Raises SourceUnavailable where the connection is gone."""
         assert self._connection is not None

@@ -11,8 +11,8 @@ position for `TOMBSTONE_SECONDS`. A truncate raises a floor under all keys of it
 Scripts name keys that they make themselves, which a Redis Cluster does not allow.
 
 **The layout** was measured, 1,000 entries a call on one machine: a string beside each entry, read with one MGET and
-written with one MSET, costs the server less than GET and SET for each entry. One hash with all positions is no
-faster, cannot expire with its entries, and would have to be cleaned of tombstones.
+written with one MSET, costs the server less than GET and SET for each entry. One hash with all positions could not
+expire with its entries, and would have to be cleaned of tombstones.
 
 A large value that an update left alone (TOAST) is not sent again. JSON takes it from the old row, as REPLICA IDENTITY
 FULL sends it, or the change is rejected as `toast_unavailable`; a hash keeps the field it has. Null is never made
