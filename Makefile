@@ -9,7 +9,7 @@ ROWS ?= 1000000
 UPDATES ?= 200000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all faults check bench clean
+.PHONY: help demo test test-pure test-all test-servers faults check bench clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,9 @@ test: $(VENV)/.test test-pure ## every test that needs only Python packages: rea
 test-pure: $(VENV)/.test ## the tests of the compiled files once more, without compilation
 	PYTHONPATH=src $(PYTEST) -q tests/events tests/decode tests/fuzz tests/oracle
 
-test-all: test check ## what needs other programs too: every PostgreSQL that is installed here
+test-all: test check test-servers ## all of them
+
+test-servers: $(VENV)/.test ## what needs other programs too: a PostgreSQL that is installed on this machine
 	$(PYTEST) -m servers
 
 faults: $(VENV)/.test ## the watcher killed again and again, then nothing lost and nothing wrong
