@@ -1,8 +1,10 @@
 """What every test run says first, and how a missing service is treated."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from backend_watcher import __version__
 from backend_watcher.version import is_compiled
@@ -10,6 +12,13 @@ from backend_watcher.version import is_compiled
 
 def pytest_report_header() -> str:
     return f"backend-watcher {__version__} ({'compiled' if is_compiled() else 'pure Python'})"
+
+
+@pytest.fixture(autouse=True)
+def logs_as_by_default() -> Iterator[None]:
+    """What a command configured is gone after its test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from backend_watcher import probes
+from backend_watcher.capture import logical
 from backend_watcher.contracts import Journal
 from backend_watcher.errors import JournalBroken, PublicationLost, SlotMoved, SourceRefused
 from backend_watcher.events.position import Position, parse_lsn
@@ -69,9 +70,8 @@ async def test_every_operation_arrives_in_commit_order(app: App, street: Street)
     assert (rekey.key_before, rekey.key, delete.key, truncate.key) == ((1,), (2,), (2,), ())
     assert len({change.event_id for change in changes}) == 5
     assert insert.event_id.split(":")[1] == street.slot
-    captured = [told for told in street.observer.told if isinstance(told, Captured)]
-    assert sum(told.changes for told in captured) == 5
-    assert all(told.size_bytes > 0 for told in captured)
+    assert captured(street) == 5
+    assert all(told.size_bytes > 0 for told in street.observer.told if isinstance(told, Captured))
 
 
 async def test_a_restart_goes_on_with_nothing_lost_or_doubled(
@@ -87,12 +87,12 @@ async def test_a_restart_goes_on_with_nothing_lost_or_doubled(
         assert await street.keys(15) == list(range(1, 16))
 
 
-@pytest.mark.parametrize("captured", [1, 10_000])
+@pytest.mark.parametrize("enough", [1, 10_000])
 async def test_a_connection_cut_in_the_middle_of_a_transaction(
-    app: App, street: Street, open_journal: OpenJournal, captured: int
+    app: App, street: Street, open_journal: OpenJournal, enough: int
 ) -> None:
     rows = 60_000
-    with cutting(app.dsn, street, captured):
+    with cutting(app.dsn, street, enough):
         async with life(app, street, open_journal):
             await app.run(f"INSERT INTO products SELECT g, repeat('x', 200), g FROM generate_series(1, {rows}) g")
             await street.reach("waiting")
@@ -103,12 +103,17 @@ async def test_a_connection_cut_in_the_middle_of_a_transaction(
             assert street.observer.states == ["connecting", "streaming", "waiting", "connecting", "streaming"]
 
 
-def cutting(dsn: str, street: Street, captured: int) -> Any:
+def captured(street: Street) -> int:
+    """How many changes went to the journal."""
+    return sum(told.changes for told in street.observer.told if isinstance(told, Captured))
+
+
+def cutting(dsn: str, street: Street, enough: int) -> Any:
     """Let the server end our walsender, once, when that many changes are in the journal."""
     admin = psycopg.connect(dsn, autocommit=True)
 
     def look() -> None:
-        if sum(told.changes for told in street.observer.told if isinstance(told, Captured)) >= captured:
+        if captured(street) >= enough:
             probes.disarm()
             admin.execute(
                 "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = %s",
@@ -129,6 +134,33 @@ async def test_cut_again_and_again_while_the_application_writes(
             await app.insert(*range(20 * cut - 9, 20 * cut + 1))
             await street.reach("streaming", cut + 1)
         assert await street.keys(60) == list(range(1, 61))
+
+
+async def test_what_an_earlier_connection_left_in_the_queue_is_not_taken_twice(
+    app: App, street: Street, journal: MemoryJournal
+) -> None:
+    async with street.listening():
+        journal.hold()
+        await app.insert(1, 2, 3)
+        await street.observer.wait_for(lambda: captured(street) == 3)
+        await app.cut(street.slot)
+        await street.reach("streaming", 2)
+        assert await read_all(journal) == []
+        journal.release()
+        await app.insert(4)
+        assert await street.keys(4) == [1, 2, 3, 4]
+
+
+async def test_a_commit_that_comes_apart_from_its_rows_is_confirmed_all_the_same(
+    app: App, street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logical, "RECEIVE_BYTES", 1)
+    async with street.listening():
+        await app.run("INSERT INTO products VALUES (1), (2), (3)")
+        assert await street.keys(3) == [1, 2, 3]
+        [commit] = {change.position.commit_lsn for change in await street.changes(3)}
+        # The commit ends behind where it begins.
+        await eventually(lambda: passed(app, street, commit + 1))
 
 
 async def test_the_publication_dropped_under_a_running_stream(app: App, street: Street) -> None:

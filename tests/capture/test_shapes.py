@@ -96,8 +96,8 @@ async def test_the_key_is_looked_up_again_when_the_shape_changes(app: App, stree
         ("CREATE TABLE t (a int PRIMARY KEY, b int); ALTER TABLE t REPLICA IDENTITY FULL", "(1, 2)", (1,)),
         # Old rows name the index's column only: by the primary key a delete could not be told.
         (
-            "CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL UNIQUE);"
-            "ALTER TABLE t REPLICA IDENTITY USING INDEX t_b_key",
+            "CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL UNIQUE); "
+            + "ALTER TABLE t REPLICA IDENTITY USING INDEX t_b_key",
             "(1, 2)",
             (2,),
         ),

@@ -33,5 +33,6 @@ def configure(level: str = "info", *, as_json: bool | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # Lines are few, and a logger that is kept would go on writing to a stream that was closed.
+        cache_logger_on_first_use=False,
     )
