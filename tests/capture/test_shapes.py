@@ -97,7 +97,7 @@ async def test_the_key_is_looked_up_again_when_the_shape_changes(app: App, stree
         # Old rows name the index's column only: by the primary key a delete could not be told.
         (
             "CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL UNIQUE); "
-            + "ALTER TABLE t REPLICA IDENTITY USING INDEX t_b_key",
+             "ALTER TABLE t REPLICA IDENTITY USING INDEX t_b_key",
             "(1, 2)",
             (2,),
         ),
