@@ -64,8 +64,9 @@ class Journal(Protocol):
     """
     The durable, ordered log of everything captured, with a cursor per subscription.
 
-    One writer, many readers, in any thread and event loop. A chunk can be read only once it is durable, so
-    no sink ever holds what the journal could lose.
+    One writer, many readers, in any thread and event loop. A change can be read as soon as it is appended: until
+    it is durable here the source still holds it, and sends it again after a crash. A cursor becomes durable
+    together with what it has passed, or after it, never before.
     """
 
     async def open(self) -> None:
@@ -101,6 +102,10 @@ class Journal(Protocol):
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback`, from any thread, after each durable group; it must not wait. Returns what ends it."""
+        ...
+
+    def listen_news(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback`, from any thread, when there may be new changes; it must not wait. Returns what ends it."""
         ...
 
     async def read(self, after: Position, limit_bytes: int) -> Sequence[Block]:

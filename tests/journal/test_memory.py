@@ -7,7 +7,7 @@ import pytest
 from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import START
 from backend_watcher.journal import MemoryJournal
-from backend_watcher.testing.chunks import ALL, ids, read_all
+from backend_watcher.testing.chunks import ids, read_all
 
 
 @pytest.fixture
@@ -23,16 +23,18 @@ async def test_everything_is_durable_at_once(memory, chunk):
     assert ids(await read_all(memory)) == [1, 2]
 
 
-async def test_what_is_held_is_neither_durable_nor_read(memory, chunk):
-    heard = []
+async def test_what_is_held_can_be_read_and_is_not_durable(memory, chunk):
+    heard, news = [], []
     memory.listen(lambda: heard.append(memory.durable_lsn))
+    memory.listen_news(lambda: news.append(memory.durable_lsn))
     memory.hold()
     await memory.append(chunk(2))
     memory.save_cursor("a", START)
     flushed = asyncio.create_task(memory.flush())
     await asyncio.to_thread(int)
     assert (memory.durable_lsn, memory.last_position, heard, flushed.done()) == (0, START, [], False)
-    assert await memory.read(START, ALL) == []
+    assert news == [0]
+    assert ids(await read_all(memory)) == [1, 2]
     memory.release()
     await asyncio.wait_for(flushed, 20)
     assert heard == [chunk.lsn + 8]

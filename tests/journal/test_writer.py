@@ -96,11 +96,36 @@ async def test_while_one_group_is_written_the_next_one_gathers(journal, chunk):
     for _ in range(50):
         await journal.append(chunk())
     assert journal.durable_lsn == 0
-    assert await read_all(journal) == []
+    assert len(await read_all(journal)) == 51
     going_on.set()
     await journal.flush()
     assert len(commits) == 2
     assert len(await read_all(journal)) == 51
+
+
+async def test_a_cursor_is_not_durable_before_what_it_has_passed(journal, path, chunk):
+    held, going_on = threading.Event(), threading.Event()
+
+    def hold():
+        held.set()
+        going_on.wait(20)
+
+    probes.arm("journal.before_commit", hold)
+    news = []
+    journal.listen_news(lambda: news.append(journal.durable_lsn))
+    first, second = chunk(), chunk()
+    await journal.append(first)
+    await asyncio.to_thread(held.wait, 20)
+    await journal.append(second)
+    assert news == [0, 0]
+    # Both were read and settled while neither is on the disk.
+    journal.save_cursor("a", second.last)
+    with SqliteJournalView(path) as view:
+        assert (view.cursors(), view.state().last) == ({}, None)
+    going_on.set()
+    await journal.flush()
+    with SqliteJournalView(path) as view:
+        assert (view.cursors(), view.state().last) == ({"a": second.last}, second.last)
 
 
 async def test_nothing_is_said_before_the_commit_and_all_after_it(journal, chunk):

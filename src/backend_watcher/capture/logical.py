@@ -30,11 +30,11 @@ from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat, existin
 
 RECEIVE_BYTES = 256 * 1024
 """How much is taken from the socket at a time; about the size of a journal block under load."""
-PACE_SECONDS = 0.001
-"""The socket is read at most this often: a hundred messages cost as much to wake for as one."""
-BUSY_MESSAGES = 16
-BUSY_PACE_SECONDS = 0.004
-"""How often where more than that came at once: fuller blocks, fewer fsyncs, and more of the CPU for PostgreSQL."""
+PACES = ((16, 0.004), (6, 0.001))
+"""
+Where more than so many messages came at once, the socket is left alone for so many seconds: a hundred messages
+cost as much to wake for as one, so blocks get fuller, fsyncs fewer, and PostgreSQL has more of the CPU.
+"""
 FEEDBACK_GAP_SECONDS = 0.1
 ALIVE_SECONDS = 1.0
 WATCH_SECONDS = 30.0
@@ -123,7 +123,7 @@ class LogicalSource:
             await stream.wait()
             last = time.monotonic()
             received = stream.receive(RECEIVE_BYTES)
-            pace = BUSY_PACE_SECONDS if len(received.sizes) > BUSY_MESSAGES else PACE_SECONDS
+            pace = next((seconds for messages, seconds in PACES if len(received.sizes) > messages), 0.0)
             probes.reach("capture.received")
             await self._feed(assembler, received, connection)
             acknowledgement.fed(assembler.commit_end_lsn, assembler.owed, assembler.in_transaction)

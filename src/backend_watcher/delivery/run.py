@@ -74,7 +74,7 @@ class SubscriptionLoop:
         Cancelling stops at once; what was not settled is delivered again after the next start.
         """
         loop = asyncio.get_running_loop()
-        unlisten = self._journal.listen(lambda: _threadsafe_set(loop, self._news))
+        unlisten = self._journal.listen_news(lambda: _threadsafe_set(loop, self._news))
         try:
             await self._deliverer.open()
             async with asyncio.TaskGroup() as group:

@@ -22,6 +22,7 @@ from backend_watcher.contracts import Identity
 from backend_watcher.errors import JournalBroken, JournalError, OutOfOrder
 from backend_watcher.events.chunk import Chunk
 from backend_watcher.events.position import Position
+from backend_watcher.journal.block import Stored, seal
 from backend_watcher.journal.retention import Pressure
 
 T = TypeVar("T")
@@ -60,10 +61,11 @@ class Ticket:
 class Group:
     """What is made durable together."""
 
-    __slots__ = ("chunks", "cursors", "identity", "lsn", "notes", "pressure", "size_bytes", "tickets")
+    __slots__ = ("blocks", "chunks", "cursors", "identity", "lsn", "notes", "pressure", "size_bytes", "tickets")
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
+        self.blocks: list[Stored] = []
         self.size_bytes = 0
         self.lsn = 0
         self.notes: dict[str, str | None] = {}
@@ -104,9 +106,15 @@ class Intake:
         quota_bytes: int | None,
         queue_bytes: int = QUEUE_BYTES,
         wake: Callable[[], None] | None = None,
+        show: Callable[[Chunk, Stored], None] | None = None,
+        news: Callable[[], None] | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._wake = wake if wake is not None else self._notify
+        self._show = show
+        self._news = news
+        self._now = now
         self._quota_bytes = quota_bytes
         self._queue_bytes = queue_bytes
         self._stored_bytes = stored_bytes
@@ -139,6 +147,8 @@ class Intake:
                 waiter = _Waiter(chunk, lsn)
                 self._waiting.append(waiter)
                 self._nudged = True
+        if waiter is None and chunk is not None:
+            self._tell_news()
         self._wake()
         if waiter is not None:
             await self._await(waiter)
@@ -153,6 +163,7 @@ class Intake:
                     left = [other.chunk.last for other in self._waiting if other.chunk is not None]
                     self._noted_last = left[-1] if left else self._admitted_last
                     self._let_in()
+            self._tell_news()
             self._wake()
             raise
 
@@ -182,19 +193,31 @@ class Intake:
             return 0
         return used + size_bytes - self._quota_bytes
 
+    def _tell_news(self) -> None:
+        # Readers first: they are quick, and the writer is about to wait for the disk.
+        if self._news is not None:
+            self._news()
+
     def _admit(self, chunk: Chunk | None, lsn: int) -> None:
         if chunk is not None:
+            stored = seal(chunk, self._now())
+            self._group.blocks.append(stored)
+            if self._show is not None:
+                self._show(chunk, stored)
             self._group.chunks.append(chunk)
             self._group.size_bytes += len(chunk.payload)
             self._held_bytes += len(chunk.payload)
             self._admitted_last = chunk.last
         self._group.lsn = max(self._group.lsn, lsn)
 
-    def _let_in(self) -> None:
+    def _let_in(self) -> bool:
+        """Admit who fits now; say whether anybody did."""
+        before = self._admitted_last
         while self._waiting and self._has_room(self._waiting[0].size_bytes):
             waiter = self._waiting.popleft()
             self._admit(waiter.chunk, waiter.lsn)
             waiter.ticket.tell()
+        return self._admitted_last != before
 
     async def settle_after(self, add: Callable[[Group], None] | None = None) -> None:
         """Add something to the gathering group; return when it and everything before it is durable."""
@@ -242,6 +265,11 @@ class Intake:
         """Return every cursor noted."""
         with self._changed:
             return dict(self._cursors)
+
+    @property
+    def admitted_last(self) -> Position:
+        """The position of the newest change taken, durable or not."""
+        return self._admitted_last
 
     @property
     def full(self) -> bool:
@@ -293,7 +321,9 @@ class Intake:
         with self._changed:
             self._held_bytes -= group.size_bytes
             self._stored_bytes = stored_bytes
-            self._let_in()
+            admitted = self._let_in()
+        if admitted:
+            self._tell_news()
 
     def fail(self, group: Group, error: JournalBroken) -> None:
         """Say that a group could not be written: nobody who waits will be served."""

@@ -13,7 +13,7 @@ from backend_watcher.events.chunk import Block, Chunk
 from backend_watcher.events.position import START, Position
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
-from backend_watcher.journal.block import Stored, refuse_other_cluster, seal, stream_of
+from backend_watcher.journal.block import Stored, refuse_other_cluster, stream_of
 from backend_watcher.journal.intake import Group, Intake, keep
 from backend_watcher.journal.listeners import Listeners
 from backend_watcher.journal.retention import Retention, doomed
@@ -49,6 +49,7 @@ class MemoryJournal:
         self._tail = Tail(START, self._tables, self._get_stream, None)
         self._intake: Intake | None = None
         self._listeners = Listeners()
+        self._news = Listeners()
 
     def limit(
         self,
@@ -76,6 +77,7 @@ class MemoryJournal:
     def fail(self, message: str = "the disk is full") -> None:
         """Behave as after a write that failed."""
         self._held().fail(Group(), JournalBroken(message))
+        self._tail.withdraw(self._standing.last)
 
     async def open(self) -> None:
         """Begin, or begin again with what was durable."""
@@ -86,6 +88,9 @@ class MemoryJournal:
                 cursors=dict(self._cursors),
                 quota_bytes=self._rule.quota_bytes,
                 wake=self._settle,
+                show=self._show,
+                news=self._news.tell,
+                now=self._now,
             )
 
     async def close(self) -> None:
@@ -117,16 +122,17 @@ class MemoryJournal:
             finally:
                 self._storing = False
 
+    def _show(self, chunk: Chunk, stored: Stored) -> None:
+        self._tables.update({table.version: table for table in chunk.tables})
+        self._tail.extend([stored])
+
     def _store(self, group: Group, intake: Intake) -> None:
-        captured_at = self._now()
-        blocks = [seal(chunk, captured_at) for chunk in group.chunks]
-        self._tables.update({table.version: table for chunk in group.chunks for table in chunk.tables})
+        blocks = group.blocks
         if group.identity is not None:
             self._identity = group.identity
             self._stream = stream_of(group.identity)
         keep(self._notes, group.notes)
         keep(self._cursors, group.cursors)
-        self._tail.extend(blocks)
         old = self._standing
         standing = replace(
             old,
@@ -141,7 +147,7 @@ class MemoryJournal:
         group.tell()
 
     def _trim(self, group: Group, standing: Standing) -> Standing:
-        kept = list(self._tail.oldest())
+        kept = [stored for stored in self._tail.oldest() if stored.last <= standing.last]
 
         def oldest() -> Iterator[tuple[Position, int, float]]:
             for stored in kept:
@@ -180,6 +186,10 @@ class MemoryJournal:
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after each durable group, from whatever thread made it durable."""
         return self._listeners.add(callback)
+
+    def listen_news(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback`, from whoever appended, when there are new changes to read."""
+        return self._news.add(callback)
 
     async def read(self, after: Position, limit_bytes: int) -> Sequence[Block]:
         """Return blocks after a position."""

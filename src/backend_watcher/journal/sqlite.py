@@ -15,7 +15,7 @@ from backend_watcher.events.chunk import Block, Chunk
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
-from backend_watcher.journal.block import UNBOUND, refuse_other_cluster, stream_of
+from backend_watcher.journal.block import UNBOUND, Stored, refuse_other_cluster, stream_of
 from backend_watcher.journal.intake import QUEUE_BYTES, Group, Intake
 from backend_watcher.journal.listeners import Listeners
 from backend_watcher.journal.lock import Lock
@@ -84,6 +84,7 @@ class SqliteJournal:
         self._writer: Writer | None = None
         self._stream = UNBOUND
         self._listeners = Listeners()
+        self._news = Listeners()
 
     async def open(self) -> None:
         """Take the journal for this process, and make it if there is none. Raises JournalLocked, JournalBroken."""
@@ -111,14 +112,22 @@ class SqliteJournal:
                 notes = load_notes(connection)
             tables: dict[int, Table] = {}
             self._stream = stream_of(identity)
+            tail = Tail(standing.last, tables, self._get_stream, self._tail_bytes)
+
+            def show(chunk: Chunk, stored: Stored) -> None:
+                tables.update({table.version: table for table in chunk.tables if table.version not in tables})
+                tail.extend([stored])
+
             intake = Intake(
                 last=standing.last,
                 stored_bytes=standing.size_bytes,
                 cursors=cursors,
                 quota_bytes=self._rule.quota_bytes,
                 queue_bytes=self._queue_bytes,
+                show=show,
+                news=self._news.tell,
+                now=self._now,
             )
-            tail = Tail(standing.last, tables, self._get_stream, self._tail_bytes)
             reader = Reader(self.path, tables, self._get_stream)
             writer = Writer(
                 path=self.path,
@@ -129,6 +138,7 @@ class SqliteJournal:
                 rule=self._rule,
                 now=self._now,
                 listeners=self._listeners,
+                news=self._news,
                 standing=standing,
                 identity=identity,
                 notes=notes,
@@ -194,10 +204,14 @@ class SqliteJournal:
         """Call `callback` from the writer's thread after each durable group."""
         return self._listeners.add(callback)
 
+    def listen_news(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when there may be new changes to read: from whoever appended, or from the writer's thread."""
+        return self._news.add(callback)
+
     async def read(self, after: Position, limit_bytes: int) -> Sequence[Block]:
         """Return blocks after a position: from memory at the tail, else from the file in a thread."""
         held = self._held()
-        if after >= held.writer.standing.last:
+        if after >= held.intake.admitted_last:
             return []
         blocks = held.tail.read(after, limit_bytes)
         if blocks is None:

@@ -73,6 +73,11 @@ class Tail:
             if self._limit_bytes is not None and self._weight_bytes > self._limit_bytes:
                 self._let_go(self._limit_bytes - self._limit_bytes // 8)
 
+    @property
+    def floor(self) -> Position:
+        """Everything after it, as far as it was ever here, is in memory."""
+        return self._floor
+
     def _let_go(self, wished_bytes: int) -> None:
         count = 0
         while self._weight_bytes > wished_bytes and count < len(self._entries) - 1:
@@ -82,6 +87,14 @@ class Tail:
             self._floor = self._lasts[count - 1]
             del self._entries[:count]
             del self._lasts[:count]
+
+    def withdraw(self, after: Position) -> None:
+        """Drop the blocks after a position: they will never be durable."""
+        with self._lock:
+            count = bisect_right(self._lasts, after)
+            self._weight_bytes -= sum(entry.weight_bytes for entry in self._entries[count:])
+            del self._entries[count:]
+            del self._lasts[count:]
 
     def forget(self, through: Position) -> None:
         """Drop blocks the journal no longer has. What it still has after `floor` is all here, as before."""

@@ -19,7 +19,7 @@ from backend_watcher.contracts import Identity
 from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
-from backend_watcher.journal.block import Stored, pack_versions, seal
+from backend_watcher.journal.block import Stored, pack_versions
 from backend_watcher.journal.intake import Group, Intake, keep
 from backend_watcher.journal.listeners import Listeners
 from backend_watcher.journal.retention import Retention, doomed
@@ -64,6 +64,7 @@ class Writer:
         rule: Retention,
         now: Callable[[], float],
         listeners: Listeners,
+        news: Listeners,
         standing: Standing,
         identity: Identity | None,
         notes: dict[str, str],
@@ -76,6 +77,7 @@ class Writer:
         self._rule = rule
         self._now = now
         self._listeners = listeners
+        self._news = news
         self._shapes: set[int] = {row[0] for row in connection.execute("SELECT version FROM shape")}
         self._space = Space(connection)
         self._more_to_trim = False
@@ -110,8 +112,7 @@ class Writer:
     def _write(self, group: Group) -> tuple[Standing, list[Stored]]:
         """Make a group durable in one transaction; return where the journal stands then."""
         execute = self._connection.execute
-        captured_at = self._now()
-        blocks = [seal(chunk, captured_at) for chunk in group.chunks]
+        blocks = group.blocks
         execute("BEGIN IMMEDIATE")
         self._insert(group, blocks)
         standing = self._add(group, blocks)
@@ -195,19 +196,18 @@ class Writer:
 
     def _publish(self, group: Group, standing: Standing, blocks: list[Stored]) -> None:
         """Say that a group is durable."""
-        for chunk in group.chunks:
-            for table in chunk.tables:
-                self._tables.setdefault(table.version, table)
         keep(self.notes, group.notes)
         self.identity = group.identity or self.identity
-        self._tail.extend(blocks)
         if self._trimmed is not None:
             self._tail.forget(self._trimmed)
             self._space.freed()
             self._trimmed = None
-        self.standing = standing
+        before, self.standing = self.standing, standing
         self._intake.settle(group, standing.size_bytes)
         self._listeners.tell()
+        if self._tail.floor > before.last:
+            # So much came at once that memory let go of some of it before it was durable: it can be read only now.
+            self._news.tell()
         group.tell()
         self._space.wrote(len(blocks), group.size_bytes)
         if self._more_to_trim or self._intake.full != standing.is_full:
@@ -223,6 +223,7 @@ class Writer:
         broken.__cause__ = error
         _log.error("journal cannot be written; nothing more is accepted", extra={"path": str(self._path)})
         self._intake.fail(group, broken)
+        self._tail.withdraw(self.standing.last)
         # Closing gives up the open transaction.
         self._connection.close()
 
