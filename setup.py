@@ -9,8 +9,24 @@ import os
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(Path("src").rglob("*.pxd"))
+
+
+class BuildOrLeave(build_ext):
+    """Compiles all modules or, where one cannot be compiled, leaves all of them as Python: they refer to each other."""
+
+    def run(self):
+        """Build, unless the compiler is missing or fails."""
+        try:
+            super().run()
+        except Exception as error:
+            if os.environ.get("REQUIRE_CYTHON"):
+                raise
+            self.warn(f"the package is installed without compiled modules, and is slower: {error}")
+            for extension in self.extensions:
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
 
 
 def extensions():
@@ -19,12 +35,10 @@ def extensions():
         return []
     from Cython.Build import cythonize
 
-    optional = not os.environ.get("REQUIRE_CYTHON")
     modules = [
         Extension(
             ".".join(path.with_suffix("").parts[1:]),
             [str(path.with_suffix(".py"))],
-            optional=optional,
             extra_compile_args=["-O1", "-g0"],
         )
         for path in SOURCES
@@ -44,4 +58,8 @@ def extensions():
     )
 
 
-setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildOrLeave},
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
+)
