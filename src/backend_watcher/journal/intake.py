@@ -213,7 +213,7 @@ class Intake:
     def _let_in(self) -> bool:
         """Admit who fits now; say whether anybody did."""
         before = self._admitted_last
-        while self._waiting and self._has_room(self._waiting[0].size_bytes):
+        while self._broken is None and self._waiting and self._has_room(self._waiting[0].size_bytes):
             waiter = self._waiting.popleft()
             self._admit(waiter.chunk, waiter.lsn)
             waiter.ticket.tell()
@@ -324,6 +324,11 @@ class Intake:
             admitted = self._let_in()
         if admitted:
             self._tell_news()
+
+    def refuse(self, error: JournalBroken) -> None:
+        """Admit nothing from now on; who waits is told by `fail`."""
+        with self._changed:
+            self._broken = error
 
     def fail(self, group: Group, error: JournalBroken) -> None:
         """Say that a group could not be written: nobody who waits will be served."""

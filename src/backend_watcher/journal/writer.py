@@ -222,8 +222,10 @@ class Writer:
         broken = JournalBroken(f"{self._path} could not be written: {error}", remedy=_REMEDY)
         broken.__cause__ = error
         _log.error("journal cannot be written; nothing more is accepted", extra={"path": str(self._path)})
-        self._intake.fail(group, broken)
+        # In this order: who hears of the failure no longer reads what will never be durable.
+        self._intake.refuse(broken)
         self._tail.withdraw(self.standing.last)
+        self._intake.fail(group, broken)
         # Closing gives up the open transaction.
         self._connection.close()
 
