@@ -11,7 +11,7 @@ from backend_watcher import errors
 from backend_watcher.errors import ExitCode, RetryKind, WatcherError
 
 LINE = re.compile(
-    r"    (?P<bars>(?:[│ ]   )*(?:[├└]── )?)(?P<name>\w+)(?:\s+(?P<kind>later|park|person|stop)\s+(?P<text>\S.*))?$"
+    r"    (?P<bars>(?:[│ ]   )*(?:[├└]── )?)(?P<name>\w+)(?:\s+(?P<kind>later|park|person|skip|stop)\s+(?P<text>\S.*))?$"
 )
 
 
@@ -41,6 +41,10 @@ LEAVES = [item for item in CLASSES.values() if not item.__subclasses__()]
 def make(kind: type[WatcherError]) -> WatcherError:
     if issubclass(kind, errors.PartlyWritten):
         return kind(2, KeyError("colour"))
+    if issubclass(kind, errors.SomeFailed):
+        return kind({2: KeyError("colour")})
+    if issubclass(kind, errors.Retry):
+        return kind(1.5)
     if issubclass(kind, errors.ConfigError | errors.PreflightFailed):
         return kind(["one", "two"])
     return kind("what happened")
@@ -66,7 +70,10 @@ def test_each_says_what_happened_what_to_do_and_how_it_ends(kind: type[WatcherEr
     assert (kind.__doc__ or "").strip().endswith(".")
 
 
-@pytest.mark.parametrize("kind", [k for k in LEAVES if k is not errors.ProtocolError and k is not errors.PartlyWritten])
+OWN_WORDS = {errors.ProtocolError, errors.PartlyWritten, errors.SomeFailed, errors.Retry, errors.Skip}
+
+
+@pytest.mark.parametrize("kind", [k for k in LEAVES if k not in OWN_WORDS])
 def test_a_remedy_may_be_more_precise_than_its_class(kind: type[WatcherError]) -> None:
     what = ["what"] if issubclass(kind, errors.ConfigError | errors.PreflightFailed) else "what"
     error = kind(what, remedy="Do this.")  # type: ignore[arg-type]

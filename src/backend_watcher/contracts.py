@@ -52,6 +52,54 @@ class JournalState:
     full: bool
 
 
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """
+    A key of a subscription that failed: its changes are kept in the journal, in order, and the cursor moves on.
+
+    Usually one key; more where an update of a primary key tied two together, which then succeed or wait together.
+    `number` names it within the subscription. It is tried again at `due_at`; with None it is *parked*, and waits for
+    a person. `changes` counts what is kept, the failing change first. Times are in seconds since 1970.
+    """
+
+    number: int
+    table: str
+    key: str
+    """The key for people, as JSON."""
+    changes: int
+    attempts: int
+    first_at: float
+    last_at: float
+    due_at: float | None
+    error: str
+    remedy: str
+
+    @property
+    def parked(self) -> bool:
+        """Say that it waits for a person."""
+        return self.due_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldChange:
+    """A change that is kept because of its key: of which `HeldKey`, and its place among all of the subscription."""
+
+    key_number: int
+    number: int
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a person did to a subscription, and why. `at` in seconds since 1970."""
+
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
 class Source(Protocol):
     """Where changes come from: reads, appends to the journal, confirms what the journal made durable."""
 
@@ -124,6 +172,44 @@ class Journal(Protocol):
         """Forget a subscription on purpose: its cursor no longer holds back retention."""
         ...
 
+    def hold(self, subscription: str, changes: Sequence[HeldChange], key: HeldKey | None = None) -> None:
+        """
+        Keep changes of a failing key apart, and, with `key`, say how it stands.
+
+        Durable with or before every cursor that is noted later. A number that is kept already is kept once.
+        """
+        ...
+
+    def let_go(self, subscription: str, numbers: Sequence[int]) -> None:
+        """Forget changes that were kept, by their numbers: they are delivered, or discarded on purpose."""
+        ...
+
+    def forget_key(self, subscription: str, number: int, into: int | None = None) -> None:
+        """Forget a held key that owes nothing any more; with `into`, first give what it holds to that one."""
+        ...
+
+    async def held_keys(self, subscription: str) -> Sequence[HeldKey]:
+        """Return every key that is held, in the order of their numbers."""
+        ...
+
+    async def held_changes(
+        self, subscription: str, key_number: int | None = None, *, after: int = -1, limit: int = 1000
+    ) -> Sequence[HeldChange]:
+        """
+        Return kept changes (of one held key, or of all) with numbers above `after`, in order.
+
+        What was noted before this call is among them.
+        """
+        ...
+
+    async def audit(self, entry: Audit) -> None:
+        """Write down what a person did. Durable when it returns; never changed or removed afterwards."""
+        ...
+
+    async def audits(self, *, limit: int = 1000) -> Sequence[Audit]:
+        """Return the newest entries, oldest first."""
+        ...
+
     async def flush(self) -> None:
         """Return when everything noted so far is durable."""
         ...
@@ -166,8 +252,8 @@ class Sink(Protocol):
         """
         Take a batch, in order. Never empty.
 
-        Raises PartlyWritten where only the first changes were taken, another SinkError where none were, or
-        where that is not known.
+        Raises PartlyWritten where only the first changes were taken, SomeFailed where all but some were, another
+        SinkError where none were, or where that is not known.
         """
         ...
 
@@ -201,6 +287,22 @@ class Observer(Protocol):
 
     def failed(self, subscription: str, error: BaseException, attempt: int, retry_seconds: float | None) -> None:
         """A delivery failed; it is tried again after `retry_seconds`, or not by itself if None."""
+        ...
+
+    def skipped(self, subscription: str, position: Position, reason: str) -> None:
+        """A function asked for nothing to be done about a change."""
+        ...
+
+    def held(self, subscription: str, key: HeldKey) -> None:
+        """A key failed and is held, was tried again in vain, or is parked from now on."""
+        ...
+
+    def released(self, subscription: str, key_number: int) -> None:
+        """A held key owes nothing any more."""
+        ...
+
+    def subscription_state(self, subscription: str, state: str, detail: str) -> None:
+        """A subscription is now `running`, `paused`, `replaying`, `full` (too much is held) or `stopped`."""
         ...
 
     def settled(self, subscription: str, position: Position) -> None:

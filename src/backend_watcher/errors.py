@@ -22,9 +22,16 @@ Every error the watcher raises, each with its remedy and its retry kind.
     ├── SinkError
     │   ├── SinkUnavailable         later     the other side does not answer
     │   ├── SinkTimeout             later     we do not know whether it was written
+    │   ├── SinkFailed              later     the other side failed, perhaps on this change only
     │   ├── SinkRejected            park      the other side understood, and said no
-    │   └── PartlyWritten           later     the first changes of the batch are written, the rest is not
-    ├── HandlerError                later     a user's function raised
+    │   ├── SinkGone                person    the other side wants no more of this subscription
+    │   ├── PartlyWritten           later     the first changes of the batch are written, the rest is not
+    │   └── SomeFailed              later     all changes of the batch are written but some
+    ├── HandlerError
+    │   ├── HandlerTimeout          later     a user's function took too long
+    │   ├── HandlerDied             later     the process that ran a user's function ended
+    │   ├── Retry                   later     a user's function asks to be called again, and when
+    │   └── Skip                    skip      a user's function wants nothing done about this change
     ├── EmbeddedError               stop      an embedded server does not start
     └── Bug
         ├── OutOfOrder              stop      a position came twice, or backwards
@@ -36,6 +43,7 @@ Errors carry plain values: strings and numbers, never rows and never secrets.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -45,6 +53,7 @@ class RetryKind(StrEnum):
     LATER = "later"
     PARK = "park"
     PERSON = "person"
+    SKIP = "skip"
     STOP = "stop"
 
 
@@ -64,6 +73,10 @@ class WatcherError(Exception):
     remedy = "See the message."
     retry = RetryKind.STOP
     exit_code = ExitCode.TEMPORARY
+    blames_sink = False
+    """Whether every change would meet this error now: the sink is to wait for, and no change is at fault."""
+    after_seconds: float | None = None
+    """When the other side asks to be tried again, if it said so."""
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -208,12 +221,28 @@ class SinkUnavailable(SinkError):
     """The other side does not answer."""
 
     remedy = "Start it, or correct its address; delivery goes on by itself."
+    blames_sink = True
+
+    def __init__(self, message: str, *, remedy: str | None = None, after_seconds: float | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.after_seconds = after_seconds
 
 
 class SinkTimeout(SinkError):
     """No answer in time: we do not know whether it was written."""
 
     remedy = "Raise timeout_seconds, or make the sink faster; the batch is delivered again."
+    blames_sink = True
+
+
+class SinkFailed(SinkError):
+    """The other side failed with this change; it may take it another time, and take others now."""
+
+    remedy = "Look at the log of the other side; the change is delivered again."
+
+    def __init__(self, message: str, *, remedy: str | None = None, after_seconds: float | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.after_seconds = after_seconds
 
 
 class SinkRejected(SinkError):
@@ -221,6 +250,14 @@ class SinkRejected(SinkError):
 
     remedy = "Mend the change or the sink."
     retry = RetryKind.PARK
+
+
+class SinkGone(SinkError):
+    """The other side says that it wants no more of this."""
+
+    remedy = "If it should go on, mend the other side, then `watcher resume`."
+    retry = RetryKind.PERSON
+    blames_sink = True
 
 
 class PartlyWritten(SinkError):
@@ -234,11 +271,65 @@ class PartlyWritten(SinkError):
         self.cause = cause
 
 
+class SomeFailed(SinkError):
+    """
+    Every change of a batch is written but those that `failures` names by their index in it.
+
+    A sink may raise it where changes of one key cannot overtake each other: it wrote none after a failed one of
+    the same key, or it does not mind an older change that comes later.
+    """
+
+    remedy = "Those that failed are delivered again."
+
+    def __init__(self, failures: Mapping[int, BaseException]) -> None:
+        first = min(failures)
+        cause = failures[first]
+        super().__init__(f"{len(failures)} changes failed, the first with {type(cause).__name__}: {cause}")
+        self.failures = dict(failures)
+
+
 class HandlerError(WatcherError):
     """A user's function raised."""
 
     remedy = "Mend the function; the change is delivered again."
     retry = RetryKind.LATER
+
+
+class HandlerTimeout(HandlerError):
+    """A user's function did not end in time."""
+
+    remedy = "Raise timeout_seconds, or make the function faster; the change is delivered again."
+
+
+class HandlerDied(HandlerError):
+    """The process that ran a user's function ended: by os._exit, by a signal, or by a limit."""
+
+    remedy = "Look at what the function did; the change is delivered again."
+
+
+class Retry(HandlerError):
+    """
+    Raised by a user's function: call me again with this change, in `after_seconds` if that is given.
+
+    It counts as an attempt.
+    """
+
+    remedy = "The function asked for it; the change is delivered again."
+
+    def __init__(self, after_seconds: float | None = None, reason: str = "the function asks for another try") -> None:
+        super().__init__(reason)
+        self.after_seconds = after_seconds
+
+
+class Skip(HandlerError):
+    """Raised by a user's function: nothing is to be done about this change, and `reason` says why."""
+
+    remedy = "Nothing: the change is settled."
+    retry = RetryKind.SKIP
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class EmbeddedError(WatcherError):

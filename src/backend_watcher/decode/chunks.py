@@ -221,6 +221,7 @@ def _change(
     change.ordinal = ordinal
     change._data = data
     change.size_bytes = end - begin
+    change.replayed = False
     change._new = None
     change._old = None
     change._new_at = 0

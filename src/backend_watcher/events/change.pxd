@@ -21,6 +21,7 @@ cdef class Change:
     cdef Row _old
 
     cdef readonly Py_ssize_t size_bytes
+    cdef readonly bint replayed
 
     cpdef bint key_changed(self) except -1
     cpdef Py_ssize_t lane(self, Py_ssize_t count) except -2

@@ -61,6 +61,7 @@ class Change:
         "_old_key_only",
         "code",
         "ordinal",
+        "replayed",
         "size_bytes",
         "table",
         "transaction",
@@ -88,6 +89,8 @@ class Change:
         self._old_key_only = old_key_only
         # What it took in the stream; what batches and buffers are bounded by.
         self.size_bytes = len(data)
+        # Delivered once more on purpose (`watcher replay`); never set by what a source sends.
+        self.replayed = False
         self._new: Row | None = None
         self._old: Row | None = None
 
@@ -224,14 +227,45 @@ class Change:
             self.size_bytes,
             self.new if new is None else Row.of(self.table, new),
             self.old if old is None else Row.of(self.table, old),
+            self.replayed,
         )
         return copy
 
-    def _hold(self, size_bytes: int, new: Row | None, old: Row | None) -> None:
+    def _hold(self, size_bytes: int, new: Row | None, old: Row | None, replayed: bool) -> None:
         # Compiled, private fields can be set through `self` only.
         self.size_bytes = size_bytes
+        self.replayed = replayed
         self._new = new
         self._old = old
+
+    def as_replayed(self) -> Change:
+        """Return the same change, marked as delivered once more on purpose."""
+        copy = self.replace()
+        copy._hold(self.size_bytes, self._new, self._old, True)
+        return copy
+
+    def as_delete(self, transaction: Transaction, ordinal: int) -> Change:
+        """
+        Return a delete of this change's row at another place: what a truncate means for one key.
+
+        Raises ValueError where this change has no row itself.
+        """
+        tuple_at = self._new_at or self._old_at
+        if not tuple_at:
+            raise ValueError(f"a {self.operation} of {self.table.full_name} has no row to delete")
+        key_only = self._old_key_only and not self._new_at
+        return Change(DELETE, self.table, transaction, ordinal, self._data, 0, tuple_at, key_only)
+
+    def tuples(self) -> tuple[bytes, bytes, bool]:
+        """
+        Return the source's bytes of the new and of the old row (TupleData, empty where there is none).
+
+        The third value says whether the old row holds the key only. A transform's values are not in them.
+        """
+        return self._tuple_at(self._new_at), self._tuple_at(self._old_at), bool(self._old_key_only)
+
+    def _tuple_at(self, at: int) -> bytes:
+        return self._data[at : find_cell(self._data, at, len(self.table.columns))] if at else b""
 
     def __repr__(self) -> str:
         return f"Change({self.operation.value} {self.table.full_name} at {self.position})"
