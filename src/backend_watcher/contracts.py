@@ -59,20 +59,25 @@ class HeldKey:
 
     Usually one key; more where an update of a primary key tied two together, which then succeed or wait together.
     `number` names it within the subscription. It is tried again at `due_at`; with None it is *parked*, and waits for
-    a person. `changes` counts what is kept, the failing change first. Times are in seconds since 1970.
+    a person. Times are in seconds since 1970.
     """
 
     number: int
     table: str
     key: str
     """The key for people, as JSON."""
-    changes: int
+    keys: frozenset[tuple[str, bytes]]
+    """What later changes are recognised by: a table's full name, and `Change.key_bytes`."""
+    last: Position
+    """The newest change that is kept."""
     attempts: int
     first_at: float
     last_at: float
     due_at: float | None
     error: str
     remedy: str
+    changes: int = 0
+    """How many are kept, the failing one first. Counted when it is read, not stored."""
 
     @property
     def parked(self) -> bool:
@@ -172,7 +177,7 @@ class Journal(Protocol):
         """Forget a subscription on purpose: its cursor no longer holds back retention."""
         ...
 
-    def hold(self, subscription: str, changes: Sequence[HeldChange], key: HeldKey | None = None) -> None:
+    def hold_changes(self, subscription: str, changes: Sequence[HeldChange], key: HeldKey | None = None) -> None:
         """
         Keep changes of a failing key apart, and, with `key`, say how it stands.
 

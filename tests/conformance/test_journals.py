@@ -3,17 +3,18 @@
 import pytest
 
 from backend_watcher.journal import MemoryJournal, SqliteJournal
+from backend_watcher.testing.conformance_held import HeldConformance
 from backend_watcher.testing.conformance_journal import JournalConformance, MakeJournal
 from backend_watcher.testing.conformance_retention import RetentionConformance
 
 
-class TestSqliteJournal(JournalConformance, RetentionConformance):
+class TestSqliteJournal(JournalConformance, RetentionConformance, HeldConformance):
     @pytest.fixture
     def make(self, tmp_path) -> MakeJournal:
         return lambda **options: SqliteJournal(tmp_path / "journal.db", **options)
 
 
-class TestSqliteJournalWithoutMemory(JournalConformance, RetentionConformance):
+class TestSqliteJournalWithoutMemory(JournalConformance, RetentionConformance, HeldConformance):
     """A tail of one block: almost everything is read from the file."""
 
     @pytest.fixture
@@ -21,7 +22,7 @@ class TestSqliteJournalWithoutMemory(JournalConformance, RetentionConformance):
         return lambda **options: SqliteJournal(tmp_path / "journal.db", tail_bytes=1, **options)
 
 
-class TestMemoryJournal(JournalConformance, RetentionConformance):
+class TestMemoryJournal(JournalConformance, RetentionConformance, HeldConformance):
     @pytest.fixture
     def make(self) -> MakeJournal:
         made: list[MemoryJournal] = []

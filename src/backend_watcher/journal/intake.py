@@ -23,6 +23,7 @@ from backend_watcher.errors import JournalBroken, JournalError, OutOfOrder
 from backend_watcher.events.chunk import Chunk
 from backend_watcher.events.position import Position
 from backend_watcher.journal.block import Stored, seal
+from backend_watcher.journal.held import Action
 from backend_watcher.journal.retention import Pressure
 
 T = TypeVar("T")
@@ -61,13 +62,25 @@ class Ticket:
 class Group:
     """What is made durable together."""
 
-    __slots__ = ("blocks", "chunks", "cursors", "identity", "lsn", "notes", "pressure", "size_bytes", "tickets")
+    __slots__ = (
+        "actions",
+        "blocks",
+        "chunks",
+        "cursors",
+        "identity",
+        "lsn",
+        "notes",
+        "pressure",
+        "size_bytes",
+        "tickets",
+    )
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
         self.blocks: list[Stored] = []
         self.size_bytes = 0
         self.lsn = 0
+        self.actions: list[Action] = []
         self.notes: dict[str, str | None] = {}
         self.identity: Identity | None = None
         self.tickets: list[Ticket] = []
@@ -81,7 +94,7 @@ class Group:
             ticket.tell()
 
     def __bool__(self) -> bool:
-        return bool(self.chunks or self.lsn or self.notes or self.identity or self.tickets)
+        return bool(self.chunks or self.lsn or self.actions or self.notes or self.identity or self.tickets)
 
 
 class _Waiter:
@@ -229,6 +242,13 @@ class Intake:
             self._group.tickets.append(ticket)
         self._wake()
         await ticket.future
+
+    def note(self, action: Action) -> None:
+        """Note what is to be kept apart, or forgotten there; durable with or before each cursor noted later."""
+        with self._changed:
+            self._check()
+            self._group.actions.append(action)
+        self._wake()
 
     def save_cursor(self, subscription: str, position: Position) -> None:
         """Note a cursor, unless it is older than the one noted."""

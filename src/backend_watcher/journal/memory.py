@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from backend_watcher.contracts import Identity, JournalState
+from backend_watcher.contracts import Audit, HeldChange, HeldKey, Identity, JournalState
 from backend_watcher.errors import JournalBroken, JournalError
 from backend_watcher.events.chunk import Block, Chunk
 from backend_watcher.events.position import START, Position
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
+from backend_watcher.journal import held
 from backend_watcher.journal.block import Stored, refuse_other_cluster, stream_of
 from backend_watcher.journal.intake import Group, Intake, keep
 from backend_watcher.journal.listeners import Listeners
@@ -45,6 +46,7 @@ class MemoryJournal:
         self._stream = stream_of(None)
         self._cursors: dict[str, Position] = {}
         self._notes: dict[str, str] = {}
+        self._shelf = held.Shelf()
         self._tables: dict[int, Table] = {}
         self._tail = Tail(START, self._tables, self._get_stream, None)
         self._intake: Intake | None = None
@@ -133,6 +135,8 @@ class MemoryJournal:
             self._stream = stream_of(group.identity)
         keep(self._notes, group.notes)
         keep(self._cursors, group.cursors)
+        for action in group.actions:
+            self._shelf.write(action)
         old = self._standing
         standing = replace(
             old,
@@ -205,8 +209,42 @@ class MemoryJournal:
         self._held().save_cursor(subscription, position)
 
     def forget_cursor(self, subscription: str) -> None:
-        """Forget a subscription's cursor."""
+        """Forget a subscription's cursor, and what is held for it."""
+        self._held().note(held.ForgetAll(subscription))
         self._held().forget_cursor(subscription)
+
+    def hold_changes(self, subscription: str, changes: Sequence[HeldChange], key: HeldKey | None = None) -> None:
+        """Keep changes of a failing key apart."""
+        self._held().note(held.hold(subscription, changes, key))
+
+    def let_go(self, subscription: str, numbers: Sequence[int]) -> None:
+        """Forget changes that were kept."""
+        self._held().note(held.LetGo(subscription, tuple(numbers)))
+
+    def forget_key(self, subscription: str, number: int, into: int | None = None) -> None:
+        """Forget a held key."""
+        self._held().note(held.ForgetKey(subscription, number, into))
+
+    async def held_keys(self, subscription: str) -> Sequence[HeldKey]:
+        """Return every key that is held."""
+        await self.flush()
+        return self._shelf.load_keys(subscription)
+
+    async def held_changes(
+        self, subscription: str, key_number: int | None = None, *, after: int = -1, limit: int = 1000
+    ) -> Sequence[HeldChange]:
+        """Return kept changes, in order."""
+        await self.flush()
+        return self._shelf.load_changes(self._stream, subscription, key_number, after, limit)
+
+    async def audit(self, entry: Audit) -> None:
+        """Write down what a person did."""
+        await self._held().settle_after(lambda group: group.actions.append(entry))
+
+    async def audits(self, *, limit: int = 1000) -> Sequence[Audit]:
+        """Return the newest entries, oldest first."""
+        await self.flush()
+        return self._shelf.audits[-limit:]
 
     async def flush(self) -> None:
         """Return when everything noted so far is durable."""

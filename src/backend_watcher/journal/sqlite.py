@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from backend_watcher.contracts import Identity, JournalState
+from backend_watcher.contracts import Audit, HeldChange, HeldKey, Identity, JournalState
 from backend_watcher.errors import JournalBroken, JournalError
 from backend_watcher.events.chunk import Block, Chunk
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
+from backend_watcher.journal import held
 from backend_watcher.journal.block import UNBOUND, Stored, refuse_other_cluster, stream_of
 from backend_watcher.journal.intake import QUEUE_BYTES, Group, Intake
 from backend_watcher.journal.listeners import Listeners
@@ -32,6 +35,8 @@ from backend_watcher.journal.store import (
 )
 from backend_watcher.journal.tail import TAIL_BYTES, Tail
 from backend_watcher.journal.writer import Writer
+
+T = TypeVar("T")
 
 QUOTA_BYTES = 10 << 30
 """Payload kept at most: with more, capture waits for the slowest subscription."""
@@ -228,8 +233,53 @@ class SqliteJournal:
         self._held().intake.save_cursor(subscription, position)
 
     def forget_cursor(self, subscription: str) -> None:
-        """Forget a subscription's cursor. Raises JournalBroken."""
-        self._held().intake.forget_cursor(subscription)
+        """Forget a subscription's cursor, and what is held for it. Raises JournalBroken."""
+        intake = self._held().intake
+        intake.note(held.ForgetAll(subscription))
+        intake.forget_cursor(subscription)
+
+    def hold_changes(self, subscription: str, changes: Sequence[HeldChange], key: HeldKey | None = None) -> None:
+        """Keep changes of a failing key apart. Raises JournalBroken."""
+        self._held().intake.note(held.hold(subscription, changes, key))
+
+    def let_go(self, subscription: str, numbers: Sequence[int]) -> None:
+        """Forget changes that were kept. Raises JournalBroken."""
+        self._held().intake.note(held.LetGo(subscription, tuple(numbers)))
+
+    def forget_key(self, subscription: str, number: int, into: int | None = None) -> None:
+        """Forget a held key. Raises JournalBroken."""
+        self._held().intake.note(held.ForgetKey(subscription, number, into))
+
+    async def held_keys(self, subscription: str) -> Sequence[HeldKey]:
+        """Return every key that is held."""
+        return await self._read_held(lambda connection: held.load_keys(connection, subscription))
+
+    async def held_changes(
+        self, subscription: str, key_number: int | None = None, *, after: int = -1, limit: int = 1000
+    ) -> Sequence[HeldChange]:
+        """Return kept changes, in order. Raises JournalBroken where one is not what was kept."""
+        return await self._read_held(
+            lambda connection: held.load_changes(connection, self._stream, subscription, key_number, after, limit)
+        )
+
+    async def _read_held(self, load: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+        open_ = self._held()
+        # What was noted is not in the file yet.
+        await open_.intake.settle_after()
+
+        def read() -> list[T]:
+            with broken_means(self.path, "cannot be read"), open_.reader.snapshot() as connection:
+                return load(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(open_.pool, read)
+
+    async def audit(self, entry: Audit) -> None:
+        """Write down what a person did."""
+        await self._held().intake.settle_after(lambda group: group.actions.append(entry))
+
+    async def audits(self, *, limit: int = 1000) -> Sequence[Audit]:
+        """Return the newest entries, oldest first."""
+        return await self._read_held(lambda connection: held.load_audits(connection, limit))
 
     async def flush(self) -> None:
         """Return when everything noted so far is durable. Raises JournalBroken."""

@@ -17,8 +17,8 @@ from backend_watcher.events.position import START, Position
 APPLICATION_ID = 1112033841
 """`BWJ1`, at a fixed place in the file, by which `file` and we know it."""
 
-FORMAT = 1
-"""The newest `schema.sql` this version understands."""
+FORMAT = 2
+"""The newest format this version understands: `schema.sql` makes the first, `upgrade_N.sql` each later one."""
 
 PAGE_BYTES = 8192
 """Large enough that a payload is few pages, small enough that one change does not write much."""
@@ -84,8 +84,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # The writer checkpoints by itself, after it has said that a group is durable.
     connection.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     connection.execute(f"PRAGMA journal_size_limit={64 << 20}").fetchall()
+    scripts = resources.files(__package__)
     if _is_empty(connection):
-        connection.executescript(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
+        connection.executescript(scripts.joinpath("schema.sql").read_text("utf-8"))
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    for number in range(found + 1, FORMAT + 1):
+        connection.executescript(scripts.joinpath(f"upgrade_{number}.sql").read_text("utf-8"))
     # What a process before us wrote but could not fsync is in the WAL too: make it durable before we say it is.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from backend_watcher.contracts import Identity, JournalState
+from backend_watcher.contracts import Audit, HeldChange, HeldKey, Identity, JournalState
 from backend_watcher.events.chunk import Block
 from backend_watcher.events.position import Position
 from backend_watcher.events.transaction import Stream
+from backend_watcher.journal import held
 from backend_watcher.journal.block import stream_of
 from backend_watcher.journal.reader import Reader
 from backend_watcher.journal.store import broken_means, load_cursors, load_identity, load_notes, load_standing
@@ -64,6 +65,29 @@ class SqliteJournalView:
         """Return every note."""
         with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
             return load_notes(connection)
+
+    def held_subscriptions(self) -> Sequence[str]:
+        """Return the names of the subscriptions that hold keys."""
+        with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
+            return held.load_subscriptions(connection)
+
+    def held_keys(self, subscription: str) -> Sequence[HeldKey]:
+        """Return every key that a subscription holds."""
+        with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
+            return held.load_keys(connection, subscription)
+
+    def held_changes(
+        self, subscription: str, key_number: int | None = None, *, after: int = -1, limit: int = 1000
+    ) -> Sequence[HeldChange]:
+        """Return kept changes, in order."""
+        stream = stream_of(self.identity())
+        with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
+            return held.load_changes(connection, stream, subscription, key_number, after, limit)
+
+    def audits(self, *, limit: int = 1000) -> Sequence[Audit]:
+        """Return the newest audit entries, oldest first."""
+        with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
+            return held.load_audits(connection, limit)
 
     def read(self, after: Position, limit_bytes: int) -> Sequence[Block]:
         """Return blocks after a position, about `limit_bytes` of them; [] if none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from backend_watcher.contracts import Identity
 from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
+from backend_watcher.journal import held
 from backend_watcher.journal.block import Stored, pack_versions
 from backend_watcher.journal.intake import Group, Intake, keep
 from backend_watcher.journal.listeners import Listeners
@@ -118,7 +119,7 @@ class Writer:
         standing = self._add(group, blocks)
         standing = self._trim(group, standing)
         standing = replace(standing, is_full=self._intake.full)
-        if standing == self.standing and not (group.cursors or group.notes or group.identity):
+        if standing == self.standing and not (group.cursors or group.actions or group.notes or group.identity):
             execute("ROLLBACK")
             return standing, blocks
         execute(
@@ -133,11 +134,12 @@ class Writer:
     def _insert(self, group: Group, blocks: list[Stored]) -> None:
         connection = self._connection
         for chunk in group.chunks:
-            for table in chunk.tables:
-                if table.version not in self._shapes:
-                    connection.execute("INSERT OR IGNORE INTO shape VALUES (?, ?)", (table.version, table.dump()))
-                    self._shapes.add(table.version)
+            self._insert_shapes(chunk.tables)
         connection.executemany(_INSERT, map(_row, blocks))
+        for action in group.actions:
+            if isinstance(action, held.Hold):
+                self._insert_shapes(kept.table for kept in action.changes)
+            held.write(connection, action)
         for name, position in group.cursors.items():
             if position is None:
                 connection.execute("DELETE FROM cursor WHERE subscription = ?", (name,))
@@ -153,6 +155,12 @@ class Writer:
                 "UPDATE standing SET system_identifier = ?, timeline = ?, slot = ?, publication = ?",
                 (one.system_identifier, one.timeline, one.slot, one.publication),
             )
+
+    def _insert_shapes(self, tables: Iterable[Table]) -> None:
+        for table in tables:
+            if table.version not in self._shapes:
+                self._connection.execute("INSERT OR IGNORE INTO shape VALUES (?, ?)", (table.version, table.dump()))
+                self._shapes.add(table.version)
 
     def _add(self, group: Group, blocks: list[Stored]) -> Standing:
         old = self.standing
