@@ -28,8 +28,8 @@ test-all: test check test-servers ## all of them
 test-servers: $(VENV)/.test ## what needs other programs too: a PostgreSQL that is installed on this machine
 	$(PYTEST) -m servers
 
-faults: $(VENV)/.test ## the watcher killed again and again, then nothing lost and nothing wrong
-	$(PYTEST) tests/faults -s
+faults: $(VENV)/.test ## every fault scenario in its full form, up to an hour (JSON=file, FAULTS_SEED=n)
+	FAULTS_FULL=1 FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults -s
 
 check: $(VENV)/.check ## style, types, walls
 	$(VENV)/bin/ruff check

@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def test_an_armed_place_acts_every_time_until_disarmed() -> None:
 
 
 def test_a_place_that_does_not_exist_cannot_be_armed() -> None:
-    with pytest.raises(ValueError, match=r"no probe is named 'journal.commit'; there are: capture\.after_feedback"):
+    with pytest.raises(ValueError, match=r"no probe is named 'journal.commit'; there are: capture\.after_append"):
         arm("journal.commit", lambda: None)
 
 
@@ -103,3 +105,25 @@ print("still here")
     )
     assert ended.returncode == -signal.SIGKILL
     assert ended.stdout.split() == ["0", "1", "2"]
+
+
+def test_hang_keeps_one_thread_for_as_long_as_was_asked() -> None:
+    arm_from_environment(f"{PLACE}=hang:0.2@2")
+    reach(PLACE)
+    begun = time.monotonic()
+    reach(PLACE)
+    assert time.monotonic() - begun >= 0.2
+    reach(PLACE)
+
+
+def test_hang_without_seconds_lasts_until_the_process_ends() -> None:
+    arm_from_environment(f"{PLACE}=hang")
+    passed = threading.Event()
+    threading.Thread(target=lambda: (reach(PLACE), passed.set()), daemon=True).start()
+    assert not passed.wait(0.3)
+
+
+@pytest.mark.parametrize("wish", [f"{PLACE}=hang:soon", f"{PLACE}=kill:3"])
+def test_only_hang_takes_seconds(wish: str) -> None:
+    with pytest.raises(ValueError, match=r"probe|could not convert"):
+        arm_from_environment(wish)

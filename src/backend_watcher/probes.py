@@ -4,19 +4,27 @@ Named places that tests may watch, hold or break; free when nobody listens.
 `reach("journal.before_commit")` costs one look at an empty dict. A test in the
 same process arms a place with `arm()`; a test of a real process arms it from
 outside with `WATCHER_PROBES=journal.before_commit=kill@3`: at the third time
-the process is there it ends as by SIGKILL.
+the process is there it ends as by SIGKILL. `error` raises, and `hang` keeps the
+thread there until the process ends, or `hang:0.5` for half a second.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 NAMES = frozenset(
     {
-        "capture.received",
+        "capture.publication_created",
         "capture.slot_created",
+        "capture.identity_saved",
+        "capture.received",
+        "capture.committed",
+        "capture.before_append",
+        "capture.after_append",
+        "capture.before_advance",
         "capture.before_feedback",
         "capture.after_feedback",
         "journal.before_commit",
@@ -57,13 +65,14 @@ def disarm() -> None:
 
 
 def arm_from_environment(text: str | None = None) -> None:
-    """Arm what `WATCHER_PROBES` says: `place=kill|error[@n]`, several divided by commas; n counts from 1."""
+    """Arm what `WATCHER_PROBES` says: `place=kill|error|hang[:seconds][@n]`, several divided by commas; n from 1."""
     for item in filter(None, (text if text is not None else os.environ.get("WATCHER_PROBES", "")).split(",")):
         name, _, wish = item.partition("=")
-        what, _, nth = wish.partition("@")
-        if what not in _ACTIONS:
-            raise ValueError(f"probe {name!r}: {what!r} is not one of {', '.join(sorted(_ACTIONS))}")
-        arm(name.strip(), _at(int(nth or 1), _ACTIONS[what]))
+        told, _, nth = wish.partition("@")
+        what, _, seconds = told.partition(":")
+        if what not in _ACTIONS or (seconds and what != "hang"):
+            raise ValueError(f"probe {name!r}: {told!r} is not one of {', '.join(sorted(_ACTIONS))}")
+        arm(name.strip(), _at(int(nth or 1), _hang_for(float(seconds)) if seconds else _ACTIONS[what]))
 
 
 def _at(nth: int, action: Callable[[], None]) -> Callable[[], None]:
@@ -86,4 +95,16 @@ def _error() -> None:
     raise ProbeError("armed by a test")
 
 
-_ACTIONS: dict[str, Callable[[], None]] = {"kill": _kill, "error": _error}
+def _hang() -> None:
+    # For ever, until a signal ends the process; other threads go on.
+    threading.Event().wait()
+
+
+def _hang_for(seconds: float) -> Callable[[], None]:
+    def hang() -> None:
+        threading.Event().wait(seconds)
+
+    return hang
+
+
+_ACTIONS: dict[str, Callable[[], None]] = {"kill": _kill, "error": _error, "hang": _hang}

@@ -1,68 +1,162 @@
-"""A seeded load whose rows carry their own sequence, so that the destination alone shows what is missing."""
+"""
+Seeded loads. Rows carry their own sequence, so that the destination alone shows what is missing or old.
+
+Each client is a thread that writes one transaction after the other until `stop`; with `patient` it connects again
+when the server goes away. Whatever it does not know about its own commits, `ledger.py` does.
+"""
 
 from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Self
 
 import psycopg
 
 KEYS = 200
 CLIENTS = 2
+ACCOUNTS = 50
+"""In each of the two tables of the bank."""
+BALANCE = 1000
+ROLLED_BACK = 0.2
+TABLES = ("items", "checking", "savings")
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE items (id int PRIMARY KEY, version bigint NOT NULL, note text);
-CREATE TABLE ledger (n bigserial PRIMARY KEY, operation text NOT NULL, id int NOT NULL, version bigint NOT NULL);
+CREATE TABLE checking (id int PRIMARY KEY, version bigint NOT NULL, balance bigint NOT NULL);
+CREATE TABLE savings (id int PRIMARY KEY, version bigint NOT NULL, balance bigint NOT NULL);
+INSERT INTO checking SELECT n, 0, {BALANCE} FROM generate_series(1, {ACCOUNTS}) n;
+INSERT INTO savings SELECT n, 0, {BALANCE} FROM generate_series(1, {ACCOUNTS}) n;
 """
-UPSERT = """
-WITH put AS (
-    INSERT INTO items VALUES (%(id)s, 1, %(note)s)
-    ON CONFLICT (id) DO UPDATE SET version = items.version + 1, note = excluded.note
-    RETURNING id, version, (xmax = 0) AS inserted
-)
-INSERT INTO ledger (operation, id, version)
-SELECT CASE WHEN inserted THEN 'insert' ELSE 'update' END, id, version FROM put
+PUT = """
+INSERT INTO items VALUES (%(id)s, %(version)s, %(note)s)
+ON CONFLICT (id) DO UPDATE SET version = excluded.version, note = excluded.note
 """
-DELETE = """
-WITH gone AS (DELETE FROM items WHERE id = %(id)s RETURNING id)
-INSERT INTO ledger (operation, id, version) SELECT 'delete', id, -1 FROM gone
-"""
+DELETE = "DELETE FROM items WHERE id = %(id)s"
+MOVE = {
+    table: f"UPDATE {table} SET balance = balance + %(amount)s, version = version + 1 WHERE id = %(id)s"
+    for table in ("checking", "savings")
+}
+
+
+class Client:
+    """One client of a load: its own keys, and a version for each that never goes back."""
+
+    def __init__(self, seed: str, number: int, clients: int) -> None:
+        self.dice = random.Random(f"{seed} {number}")
+        self.number = number
+        self.keys = [key for key in range(KEYS) if key % clients == number]
+        self._versions: Counter[int] = Counter()
+
+    def row(self, key: int) -> dict[str, object]:
+        """Return the next version of a row."""
+        self._versions[key] += 1
+        return {"id": key, "version": self._versions[key], "note": "x" * self.dice.randint(0, 200)}
+
+
+Transact = Callable[[psycopg.Connection, Client], None]
+
+
+def upserts(connection: psycopg.Connection, client: Client) -> None:
+    """W1: one to five statements on keys of its own, a tenth of them deletes; some transactions are rolled back."""
+    dice = client.dice
+    with connection.transaction(force_rollback=dice.random() < ROLLED_BACK):
+        for _ in range(dice.randint(1, 5)):
+            row = client.row(dice.choice(client.keys))
+            connection.execute(DELETE if dice.random() < 0.1 else PUT, row)
+
+
+def transfers(connection: psycopg.Connection, client: Client) -> None:
+    """W5: money moves between rows of two tables; the sum is the same at every commit. Some inside savepoints."""
+    dice = client.dice
+    # In one order for all clients: no deadlocks.
+    places = sorted({(dice.choice(TABLES[1:]), dice.randint(1, ACCOUNTS)) for _ in range(dice.randint(2, 4))})
+    amounts = [dice.randint(-100, 100) for _ in places[1:]]
+    with connection.transaction(force_rollback=dice.random() < ROLLED_BACK):
+        if dice.random() < 0.2:
+            with connection.transaction(force_rollback=True):
+                connection.execute(MOVE[places[0][0]], {"id": places[0][1], "amount": 1})
+        for (table, key), amount in zip(places, [-sum(amounts), *amounts], strict=True):
+            connection.execute(MOVE[table], {"id": key, "amount": amount})
+
+
+def hot_key(connection: psycopg.Connection, client: Client) -> None:
+    """W6: the same row again and again."""
+    connection.execute(PUT, client.row(client.number))
+
+
+def delete_and_insert(connection: psycopg.Connection, client: Client) -> None:
+    """W8: a row goes and comes again under the same key, in one transaction or in two."""
+    row = client.row(client.dice.choice(client.keys[:10]))
+    if client.dice.random() < 0.5:
+        with connection.transaction():
+            connection.execute(DELETE, row)
+            connection.execute(PUT, row)
+    else:
+        connection.execute(DELETE, row)
+        connection.execute(PUT, row)
 
 
 class Workload:
-    """Clients that write, each in its own thread with keys of its own, until `stop`."""
+    """Clients that write, each in its own thread, until `stop`."""
 
-    def __init__(self, dsn: str, seed: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        seed: object,
+        transact: Transact = upserts,
+        *,
+        clients: int = CLIENTS,
+        pause_seconds: float = 0.002,
+        patient: bool = False,
+    ) -> None:
         self._dsn = dsn
+        self._transact = transact
+        self._pause_seconds = pause_seconds
+        self._patient = patient
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._client, args=(seed + n, n)) for n in range(CLIENTS)]
+        self._clients = [Client(str(seed), number, clients) for number in range(clients)]
+        self._threads = [threading.Thread(target=self._run, args=(client,), daemon=True) for client in self._clients]
         self.failures: list[Exception] = []
+        self.transactions = 0
 
-    def start(self) -> None:
+    def start(self) -> Workload:
+        """Begin to write."""
         for thread in self._threads:
             thread.start()
+        return self
 
     def stop(self) -> None:
+        """End the load; raises what ended a client."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
         if self.failures:
             raise self.failures[0]
 
-    def _client(self, seed: int, number: int) -> None:
-        dice = random.Random(seed)
-        keys = [key for key in range(KEYS) if key % CLIENTS == number]
-        try:
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                while not self._stopping.is_set():
-                    self._transaction(connection, dice, keys)
-        except Exception as error:
-            self.failures.append(error)
+    def __enter__(self) -> Self:
+        return self.start()
 
-    def _transaction(self, connection: psycopg.Connection, dice: random.Random, keys: list[int]) -> None:
-        """One to five statements; a fifth of the transactions is rolled back."""
-        with connection.transaction(force_rollback=dice.random() < 0.2):
-            for _ in range(dice.randint(1, 5)):
-                values = {"id": dice.choice(keys), "note": "x" * dice.randint(0, 200)}
-                connection.execute(DELETE if dice.random() < 0.1 else UPSERT, values)
-        self._stopping.wait(0.002)
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, client: Client) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(self._dsn, autocommit=True, connect_timeout=5) as connection:
+                    while not self._stopping.is_set():
+                        self._transact(connection, client)
+                        self.transactions += 1
+                        self._stopping.wait(self._pause_seconds)
+            except psycopg.OperationalError as error:
+                if not self._patient:
+                    self.failures.append(error)
+                    return
+                self._stopping.wait(0.1)
+            except Exception as error:
+                self.failures.append(error)
+                return

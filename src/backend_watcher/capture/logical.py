@@ -125,7 +125,10 @@ class LogicalSource:
             received = stream.receive(RECEIVE_BYTES)
             pace = next((seconds for messages, seconds in PACES if len(received.sizes) > messages), 0.0)
             probes.reach("capture.received")
+            committed = assembler.commit_end_lsn
             await self._feed(assembler, received, connection)
+            if assembler.commit_end_lsn != committed:
+                probes.reach("capture.committed")
             acknowledgement.fed(assembler.commit_end_lsn, assembler.owed, assembler.in_transaction)
             if received.keepalive_lsn:
                 acknowledgement.keepalive(received.keepalive_lsn)
@@ -146,7 +149,9 @@ class LogicalSource:
         owed, size = assembler.owed, assembler.size_bytes
         chunk = assembler.take()
         if chunk is not None:
+            probes.reach("capture.before_append")
             await self._journal.append(chunk)
+            probes.reach("capture.after_append")
             self._observer.captured(chunk.changes, size, chunk.commit_end_lsn)
         elif owed:
             # The commit came apart from its rows, which are in an earlier chunk.
@@ -189,6 +194,7 @@ class LogicalSource:
         acknowledgement.durable(durable)
         if acknowledgement.idle and acknowledgement.safe_lsn > durable:
             # Written down before it is confirmed: the journal must never be behind the slot.
+            probes.reach("capture.before_advance")
             await self._journal.advance(acknowledgement.safe_lsn)
         cursors = await self._journal.cursors()
         # From here on nothing waits: an older answer must not overtake a newer one.

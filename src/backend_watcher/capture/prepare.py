@@ -106,12 +106,14 @@ async def _begin(
         await publications.align(connection, settings.publication, tables)
     else:
         await publications.create(connection, settings.publication, tables)
+        probes.reach("capture.publication_created")
     if lsn is None:
         await journal.set_note(CREATING, mark)
         lsn = await slots.create(connection, settings.slot, failover=server.version >= _FAILOVER_SINCE)
         probes.reach("capture.slot_created")
     identity = Identity(seen.system_identifier, seen.timeline, settings.slot, settings.publication)
     await journal.save_identity(identity, lsn)
+    probes.reach("capture.identity_saved")
     await journal.set_note(CREATING, None)
     return lsn
 
