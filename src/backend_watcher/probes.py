@@ -29,6 +29,8 @@ NAMES = frozenset(
         "capture.after_feedback",
         "journal.before_commit",
         "journal.after_commit",
+        "journal.before_checkpoint",
+        "journal.after_checkpoint",
         "delivery.before_write",
         "delivery.after_write",
         "delivery.before_cursor",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from backend_watcher import probes
 from backend_watcher.journal.store import PAGE_BYTES
 
 CHECKPOINT_BYTES = 32 << 20
@@ -61,7 +62,9 @@ class Space:
 
     def _checkpoint(self) -> None:
         """Copy the WAL into the file; the next group then begins it anew, unless a reader still needs it."""
+        probes.reach("journal.before_checkpoint")
         _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if frames * PAGE_BYTES > WAL_BYTES:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        probes.reach("journal.after_checkpoint")
         self._wal_bytes = (frames - copied) * PAGE_BYTES
