@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from backend_watcher.events.change import Change
 from backend_watcher.sinks import Handler, Memory, RedisCache, Stdout
 from backend_watcher.testing.conformance_sink import MakeSink, Read, Seen, SinkConformance, visible
 from sinks.conftest import url, valkey, valkey_server  # noqa: F401 fixtures
+from sinks.receiver import Receiver, hook, receiving
 
 
 class ClosedPipe(io.BytesIO):
@@ -190,3 +192,40 @@ class TestRedisHashWithoutGuard(HashConformance):
     @pytest.fixture
     def make(self, url: str) -> MakeSink:  # noqa: F811
         return lambda: self.make_sink(url, format="hash", guard=False, expire_seconds=60)
+
+
+class TestWebhook(SinkConformance):
+    @pytest.fixture
+    async def receiver(self) -> AsyncIterator[Receiver]:
+        async with receiving() as receiver:
+            yield receiver
+
+    @pytest.fixture
+    def secret(self) -> str:
+        return "hush-hush"
+
+    @pytest.fixture
+    def make(self, receiver: Receiver) -> MakeSink:
+        return lambda: hook(receiver.url, token="hush-hush")
+
+    @pytest.fixture
+    def unreachable(self) -> MakeSink:
+        # Port 1 is nobody's.
+        return lambda: hook("http://127.0.0.1:1/hush-hush", token="hush-hush")
+
+    @pytest.fixture
+    def read(self, receiver: Receiver) -> Read:
+        async def read() -> Seen:
+            names: dict[int, str] = {}
+            for came in receiver.came:
+                data = came.json["data"]
+                if data["operation"] == "truncate":
+                    names.clear()
+                    continue
+                for key in (data["key"], data.get("key_before", {})):
+                    names.pop(key.get("id"), None)
+                if data["new"]:
+                    names[data["key"]["id"]] = data["new"]["name"]
+            return names
+
+        return read

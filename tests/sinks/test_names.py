@@ -13,7 +13,7 @@ from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
 
 
-@pytest.mark.parametrize("name", ["handler", "memory", "redis_cache", "stdout"])
+@pytest.mark.parametrize("name", ["handler", "memory", "redis_cache", "stdout", "webhook"])
 def test_every_name_has_a_class(name: str) -> None:
     assert name in sinks.names()
     loaded = sinks.load(name)
@@ -24,7 +24,7 @@ def test_every_name_has_a_class(name: str) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="unknown sink 'redis_cash'; did you mean 'redis_cache'"):
         sinks.load("redis_cash")
-    with pytest.raises(ConfigError, match="there are: handler, memory, redis_cache, stdout"):
+    with pytest.raises(ConfigError, match="there are: handler, memory, redis_cache, stdout, webhook"):
         sinks.load("zzz")
     with pytest.raises(AttributeError):
         _ = sinks.Kafka
@@ -35,18 +35,22 @@ def run(program: str) -> str:
 
 
 def test_a_client_is_imported_only_with_its_sink() -> None:
-    program = "import sys, backend_watcher.sinks as s; s.Memory, s.Handler, s.Stdout; print('redis' in sys.modules)"
-    assert run(program) == "False\n"
+    program = "import sys, backend_watcher.sinks as s; s.Memory, s.Handler, s.Stdout; "
+    program += "print('redis' in sys.modules, 'aiohttp' in sys.modules)"
+    assert run(program) == "False False\n"
 
 
-def test_a_missing_client_names_what_to_install() -> None:
+@pytest.mark.parametrize(
+    ("client", "sink", "extra"), [("redis", "RedisCache", "redis"), ("aiohttp", "Webhook", "webhook")]
+)
+def test_a_missing_client_names_what_to_install(client: str, sink: str, extra: str) -> None:
     program = (
-        "import sys; sys.modules['redis'] = None\n"
+        f"import sys; sys.modules[{client!r}] = None\n"
         "from backend_watcher.errors import ConfigError\n"
-        "try:\n    from backend_watcher.sinks import RedisCache\n"
+        f"try:\n    from backend_watcher.sinks import {sink}\n"
         "except ConfigError as error:\n    print(error, error.remedy)"
     )
-    assert "pip install 'backend-watcher[redis]'" in run(program)
+    assert f"pip install 'backend-watcher[{extra}]'" in run(program)
 
 
 def test_other_packages_add_names(monkeypatch: pytest.MonkeyPatch) -> None:

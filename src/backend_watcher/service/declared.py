@@ -22,8 +22,12 @@ def wanted_of(config: Config, watcher: Watcher | None) -> list[Wanted]:
 
 
 def _declare(watcher: Watcher, entry: SubscriptionConfig) -> None:
+    sink = entry.make_sink()
+    if hasattr(sink, "timeout_seconds"):
+        # It times itself, by the limit that stands in the settings.
+        sink.timeout_seconds = entry.timeout_seconds
     watcher.to(
-        entry.make_sink(),
+        sink,
         table=entry.tables,
         insert=entry.insert,
         update=entry.update,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from backend_watcher.sinks.memory import Memory
     from backend_watcher.sinks.redis_cache import RedisCache
     from backend_watcher.sinks.stdout import Stdout
+    from backend_watcher.sinks.webhook import Webhook
 
 ENTRY_POINTS = "backend_watcher.sinks"
 
@@ -32,9 +33,10 @@ _OURS: dict[str, tuple[str, tuple[str, str] | None]] = {
     "memory": ("Memory", None),
     "redis_cache": ("RedisCache", ("redis", "redis")),
     "stdout": ("Stdout", None),
+    "webhook": ("Webhook", ("aiohttp", "webhook")),
 }
 
-__all__ = ["ENTRY_POINTS", "Handler", "Memory", "RedisCache", "Stdout", "load", "names"]
+__all__ = ["ENTRY_POINTS", "Handler", "Memory", "RedisCache", "Stdout", "Webhook", "load", "names"]
 
 
 def names() -> list[str]:
