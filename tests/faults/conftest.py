@@ -55,9 +55,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def postgres() -> Iterator[EmbeddedPostgres]:
-    """A server that the test may stop, kill and configure, with the tables of the workloads."""
-    with EmbeddedPostgres() as server:
+def postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
+    """A server that the test may stop and kill, with the tables of the workloads; its parameter is settings."""
+    with EmbeddedPostgres(settings=getattr(request, "param", None)) as server:
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute(SCHEMA)
         yield server

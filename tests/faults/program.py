@@ -5,13 +5,21 @@ The program under fault. FAULTS_SINKS says which sinks it has, all on the tables
     cache     Redis: FAULTS_REDIS
     file      the sink `stdout` into a file: FAULTS_LINES
 
-FAULTS_DELAY is how many seconds the handler takes for each change.
+FAULTS_DELAY is how many seconds the handler takes for each change, and with FAULTS_BLOCKS it blocks the event loop.
+FAULTS_CHECKPOINT_BYTES is how much is written to the journal's WAL between two checkpoints.
+FAULTS_SYNCED is a folder that always holds the journal's files as they were at the last fsync (`power.py`); with
+FAULTS_UNSYNCED=n the process is killed at the nth, with everything that was written for it not known to be there.
 """
 
 import asyncio
 import os
+import shutil
+import signal
+import threading
+from pathlib import Path
 
-from backend_watcher import Change, Watcher
+from backend_watcher import Change, Watcher, probes
+from backend_watcher.journal import space
 from backend_watcher.sinks import RedisCache, Stdout
 
 TABLES = ("items", "checking", "savings")
@@ -29,6 +37,35 @@ async def pass_time(seconds: float) -> None:
     await passed.wait()
 
 
+syncs_left = int(os.environ.get("FAULTS_UNSYNCED", "0"))
+
+
+def keep_synced(folder: Path, journal: Path) -> None:
+    """Copy the journal's files; a kill in the middle leaves the copy before it."""
+    global syncs_left
+    syncs_left -= 1
+    if syncs_left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fresh = folder / "fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for path in (journal, journal.with_name(journal.name + "-wal")):
+        if path.exists():
+            shutil.copyfile(path, fresh / path.name)
+    # The one with the highest number counts; the rename makes it whole at once.
+    numbers = sorted(int(path.name) for path in folder.glob("[0-9]*"))
+    fresh.rename(folder / str(numbers[-1] + 1 if numbers else 1))
+    for old in numbers[:-1]:
+        shutil.rmtree(folder / str(old))
+
+
+if size := os.environ.get("FAULTS_CHECKPOINT_BYTES"):
+    space.CHECKPOINT_BYTES = int(size)
+
+if synced := os.environ.get("FAULTS_SYNCED"):
+    for place in ("journal.after_commit", "journal.after_checkpoint"):
+        probes.arm(place, lambda: keep_synced(Path(synced), Path(f".watcher/{watcher.name}.journal")))
+
 if "cache" in sinks:
     for table in TABLES:
         cache = RedisCache(key=f"{table}:{{id}}", url=os.environ["FAULTS_REDIS"])
@@ -44,7 +81,9 @@ if "handler" in sinks:
 
     @watcher.on(*TABLES)
     async def note(change: Change) -> None:
-        if delay:
+        if delay and "FAULTS_BLOCKS" in os.environ:
+            threading.Event().wait(delay)
+        elif delay:
             await pass_time(delay)
         row = change.row
         version, balance = (row["version"], row.get("balance", 0)) if change.new is not None else (-1, 0)

@@ -99,6 +99,12 @@ def delete_and_insert(connection: psycopg.Connection, client: Client) -> None:
         connection.execute(PUT, row)
 
 
+def large_rows(connection: psycopg.Connection, client: Client) -> None:
+    """W9: rows of up to a megabyte."""
+    row = client.row(client.dice.choice(client.keys[:20]))
+    connection.execute(PUT, row | {"note": client.dice.randbytes(client.dice.randint(1000, 500_000)).hex()})
+
+
 class Workload:
     """Clients that write, each in its own thread, until `stop`."""
 

@@ -1,0 +1,102 @@
+"""`kill -9` at every named place of the code, for each kind of sink: nothing lost, no phantoms, order kept."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backend_watcher import probes
+from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
+
+from .judge import cache_differences, distinct, judge, read_lines, read_seen, without_repeats
+from .ledger import Ledger
+from .results import Part
+from .running import Running, environment, until
+from .scale import dice, repeats
+from .workload import Workload
+
+# Reached once, when there is neither slot nor identity.
+AT_FIRST_START = ("capture.publication_created", "capture.slot_created", "capture.identity_saved")
+AT_THE_END = ("service.draining",)
+EVERY_LOAD = ("delivery.before_write", "delivery.after_write", "delivery.before_cursor", "delivery.after_cursor")
+# Other rooms, and what only a failing key or a person reaches, belong to other scenarios.
+ROOMS = ("capture.", "journal.", "service.")
+HERE = sorted(name for name in probes.NAMES if name.startswith(ROOMS) or name in EVERY_LOAD)
+REACH_SECONDS_MAX = 20.0
+TIMES = repeats(1, 20)
+
+
+def places(sinks: str) -> list[str]:
+    """Every place that this load comes to again and again."""
+    found = [name for name in HERE if name not in AT_FIRST_START]
+    if sinks == "handler" or TIMES > 1:
+        return found
+    # What happens before the sinks is the same for all of them: once is enough for the short form.
+    return [name for name in found if name.startswith(("delivery.", "service."))]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(repeats(240, 1500))
+@pytest.mark.scenario("2", "kill -9 at every probe")
+@pytest.mark.parametrize("sinks", ["handler", "cache", "file"])
+def test_killed_at_every_place(
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part, sinks: str
+) -> None:
+    rolls = dice(f"every probe, {sinks}")
+    environ = environment(tmp_path, postgres, valkey, FAULTS_SINKS=sinks, FAULTS_CHECKPOINT_BYTES="200000")
+    not_reached = []
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        ledger = Ledger(connection)
+        for name in AT_FIRST_START:
+            with Running(tmp_path, environ, f"{name}=kill") as running:
+                assert running.wait(REACH_SECONDS_MAX) == -signal.SIGKILL, running.log()[-2000:]
+            result.add(runs=1)
+        with Running(tmp_path, environ) as running:
+            running.wait_for_streaming(connection)
+            assert running.end() == 0
+        with Workload(postgres.dsn, rolls.random()) as workload:
+            for _ in range(TIMES):
+                for name in places(sinks):
+                    reached = kill_at(connection, tmp_path, environ, name, rolls.randint(1, 10))
+                    result.add(runs=reached)
+                    not_reached += [] if reached else [name]
+            workload.stop()
+        facts = ledger.facts()
+        with Running(tmp_path, environ) as last:
+            result.add(recovery_seconds_max=last.wait_for_streaming(connection))
+            until(lambda: caught_up(connection, valkey, tmp_path, sinks, len(facts)), f"{sinks} catching up")
+            assert last.end(signal.SIGTERM) == 0
+    if sinks == "handler":
+        judge(facts, read_seen(tmp_path / "seen")).check(result)
+    elif sinks == "file":
+        # The file does not say which process wrote a line.
+        judge(facts, without_repeats(read_lines(tmp_path / "lines"))).check(result)
+    print(f"{sinks}: not reached: {sorted(set(not_reached)) or 'none'}")
+    assert not not_reached
+
+
+def kill_at(connection: psycopg.Connection, folder: Path, environ: dict[str, str], name: str, nth: int) -> bool:
+    """Run until the place is reached for the nth time; say whether it was."""
+    once = name in AT_THE_END
+    with Running(folder, environ, f"{name}=kill@{1 if once else nth}") as running:
+        if once:
+            running.wait_for_streaming(connection)
+            running.send(signal.SIGTERM)
+        try:
+            code = running.wait(REACH_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            return False
+        assert code == -signal.SIGKILL, f"{name}: {code}\n{running.log()[-2000:]}"
+        return True
+
+
+def caught_up(connection: psycopg.Connection, valkey: EmbeddedValkey, folder: Path, sinks: str, owed: int) -> bool:
+    if sinks == "cache":
+        return cache_differences(connection, valkey.url) == 0
+    if sinks == "handler":
+        return distinct(folder / "seen") >= owed
+    return len(without_repeats(read_lines(folder / "lines"))) >= owed
