@@ -291,7 +291,11 @@ class Observer(Protocol):
         ...
 
     def failed(self, subscription: str, error: BaseException, attempt: int, retry_seconds: float | None) -> None:
-        """A delivery failed; it is tried again after `retry_seconds`, or not by itself if None."""
+        """
+        A sink failed for every change alike; it is tried again after `retry_seconds`, or not by itself if None.
+
+        What only a key failed on is told by `held`.
+        """
         ...
 
     def skipped(self, subscription: str, position: Position, reason: str) -> None:

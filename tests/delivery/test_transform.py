@@ -1,55 +1,74 @@
-"""Functions from a change to a change."""
+"""Transforms and predicates: in order, dropping, and failing as the failure of one change."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from backend_watcher.delivery.transform import apply
+from backend_watcher.delivery.route import Route, Rule
+from backend_watcher.delivery.transform import transformed
 from backend_watcher.errors import HandlerError
 from backend_watcher.events.change import Change
 from backend_watcher.testing.builders import change
 
-CHANGES = [change(new={"id": number, "name": "Ani", "stock": number}, ordinal=number) for number in range(4)]
+PLAIN = Route({"public.products": Rule("public.products")})
+ONE = change(new={"id": 1, "name": "a", "stock": 3})
 
 
-def mask(one: Change) -> Change:
-    assert one.new is not None
-    return one.replace(new=one.new.to_dict() | {"name": "***"})
+def renamed(name: str) -> Any:
+    return lambda one: one.replace(new={**one.new, "name": one.new["name"] + name})
 
 
-def even(one: Change) -> Change | None:
-    return one if one.row["id"] % 2 == 0 else None
+def dropping(one: Change) -> None:
+    return None
 
 
-def test_without_transforms_nothing_is_copied() -> None:
-    assert apply((), CHANGES) is CHANGES
+def broken(one: Change) -> Change:
+    raise KeyError(0)
 
 
-def test_each_is_given_what_the_one_before_made() -> None:
-    made = apply((even, mask, even), CHANGES)
-    assert [(one.row["id"], one.row["name"]) for one in made] == [(0, "***"), (2, "***")]
-    assert [one.position for one in made] == [CHANGES[0].position, CHANGES[2].position]
-    assert CHANGES[0].row["name"] == "Ani"
+class Wrong:
+    def __init__(self, made: object) -> None:
+        self.made = made
+
+    def __call__(self, one: Change) -> Any:
+        return self.made
 
 
-def test_what_was_dropped_is_shown_to_nobody() -> None:
-    assert apply((lambda _: None, lambda one: pytest.fail("called")), CHANGES) == []
+def guarded(predicate: Any) -> Route:
+    return Route({"public.products": Rule("public.products", predicate=predicate)})
 
 
-def test_what_a_transform_raises_names_it_and_the_place() -> None:
-    def broken(one: Change) -> Change:
-        raise KeyError(one.ordinal)
+def test_without_any_the_change_is_the_same() -> None:
+    assert transformed(PLAIN, (), ONE) is ONE
 
-    with pytest.raises(HandlerError, match=r"transform broken at 0/1000:0: KeyError: 0") as caught:
-        apply((broken,), CHANGES)
+
+def test_they_are_applied_in_order() -> None:
+    made = transformed(PLAIN, (renamed("b"), renamed("c")), ONE)
+    assert made is not None
+    assert made.new is not None
+    assert made.new["name"] == "abc"
+
+
+def test_a_dropped_change_meets_no_further_transform() -> None:
+    assert transformed(PLAIN, (dropping, broken), ONE) is None
+
+
+def test_what_the_predicate_refuses_meets_no_transform() -> None:
+    assert transformed(guarded(lambda one: one.new["stock"] > 5), (broken,), ONE) is None
+    assert transformed(guarded(lambda one: one.new["stock"] == 3), (), ONE) is ONE
+
+
+@pytest.mark.parametrize("where", ["transform broken", "the predicate"])
+def test_what_one_raises_names_it_and_the_position(where: str) -> None:
+    route = guarded(broken) if where == "the predicate" else PLAIN
+    with pytest.raises(HandlerError, match=f"{where} at 0/1000:0: KeyError: 0") as caught:
+        transformed(route, () if where == "the predicate" else (broken,), ONE)
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-@pytest.mark.parametrize("made", [{"id": 1}, True, [CHANGES[0]]])
-def test_anything_but_a_change_or_none_is_refused(made: object) -> None:
-    class Wrong:
-        def __call__(self, _: Change) -> object:
-            return made
-
+@pytest.mark.parametrize("made", [1, "text", {"id": 1}, [ONE]])
+def test_what_is_not_a_change_is_refused(made: object) -> None:
     with pytest.raises(HandlerError, match=f"transform Wrong at .* returned {type(made).__name__}"):
-        apply((Wrong(),), CHANGES)  # type: ignore[arg-type]
+        transformed(PLAIN, (Wrong(made),), ONE)

@@ -49,7 +49,9 @@ def changes(draw: st.DrawFn) -> Change:
     if operation in ("update", "delete"):
         whole = {"id": 3, "name": "b", "stock": 1}
         old = draw(st.sampled_from([whole, {"id": 4}])) if operation == "delete" or draw(st.booleans()) else None
-    within = transaction(draw(st.integers(1, 1 << 40)), draw(st.integers(-(1 << 50), 1 << 50)), draw(st.integers(3, 99)))
+    within = transaction(
+        draw(st.integers(1, 1 << 40)), draw(st.integers(-(1 << 50), 1 << 50)), draw(st.integers(3, 99))
+    )
     made = change(operation, shape, new=new, old=old, within=within, ordinal=draw(st.integers(0, 1 << 31)))
     return made.as_replayed() if draw(st.booleans()) else made
 

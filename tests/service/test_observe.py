@@ -1,6 +1,7 @@
 """What the process tells of itself: counted, logged when it changes, noted for `watcher status`."""
 
 import json
+from dataclasses import replace
 
 from structlog.testing import capture_logs
 
@@ -8,6 +9,7 @@ from backend_watcher.errors import SinkUnavailable
 from backend_watcher.events.position import Position
 from backend_watcher.journal.memory import MemoryJournal
 from backend_watcher.service.observe import ERROR_TEXT_MAX, Figures, describe
+from backend_watcher.testing.conformance_held import KEY
 
 
 def test_failing_and_delivering_again_are_states() -> None:
@@ -23,10 +25,31 @@ def test_failing_and_delivering_again_are_states() -> None:
     assert (cache.state, cache.error, cache.delivered, cache.failures) == ("running", None, 6, 1)
 
 
-def test_a_failure_that_is_not_retried_stops() -> None:
+def test_a_subscription_that_stopped_says_so() -> None:
     figures = Figures(["cache"])
     figures.failed("cache", RuntimeError("no"), 1, None)
-    assert figures.subscriptions["cache"].state == "stopped"
+    figures.subscription_state("cache", "stopped", "RuntimeError: no")
+    assert (figures.subscriptions["cache"].state, figures.subscriptions["cache"].detail) == (
+        "stopped",
+        "RuntimeError: no",
+    )
+
+
+def test_held_keys_are_counted_and_a_parked_one_is_told_once() -> None:
+    figures = Figures(["cache"])
+    with capture_logs() as logs:
+        figures.held("cache", replace(KEY, number=1, changes=1))
+        figures.held("cache", replace(KEY, number=1, changes=2))
+        figures.held("cache", replace(KEY, number=2, due_at=None, changes=1))
+        figures.held("cache", replace(KEY, number=2, due_at=None, changes=5))
+    assert figures.subscriptions["cache"].keys == {1: (False, 2), 2: (True, 5)}
+    figures.released("cache", 1)
+    assert figures.subscriptions["cache"].keys == {2: (True, 5)}
+    assert [entry["event"] for entry in logs] == [
+        "a key failed and is held; the others go on",
+        "parked: a key waits for a person; the others go on",
+    ]
+    assert "watcher parked redrive cache 2" in logs[1]["remedy"]
 
 
 async def test_notes_are_written_only_when_they_change() -> None:

@@ -1,77 +1,247 @@
 """
-The only file that awaits a sink: timeout, retries, receipts.
+The only file that awaits a sink: timeout, failures, receipts.
 
-A batch is offered until it is settled. What the sink took of it is settled at once; the rest is offered again
-after a delay that `retry.py` decides. Nothing is given up here: a batch ends settled, or the subscription stops.
+A batch is offered until nothing of it is left: what the sink took is settled, a change that failed is held with its
+key, and what failed because of the sink is offered again. A batch that fails as a whole is halved until the change
+that does not pass stands alone. Nothing is given up here: a change ends settled, held, or with the subscription.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import overload
 
 from backend_watcher import probes
-from backend_watcher.contracts import Clock, Observer, Receipt, Sink
-from backend_watcher.delivery.retry import decide, kind_of
-from backend_watcher.errors import PartlyWritten, SinkError, SinkTimeout
-from backend_watcher.events.change import Change
+from backend_watcher.contracts import Clock, Observer, Receipt
+from backend_watcher.delivery.coalesce import coalesce
+from backend_watcher.delivery.gate import Gate
+from backend_watcher.delivery.parked import Attempt, Keeper
+from backend_watcher.delivery.retry import SINK_SECONDS_MAX, Patience, Verdict, decide
+from backend_watcher.delivery.subscription import Subscription
+from backend_watcher.delivery.transform import transformed
+from backend_watcher.errors import PartlyWritten, SinkError, SinkTimeout, SomeFailed
+from backend_watcher.events.change import TRUNCATE, Change
+
+Places = Sequence[int]
+"""Which changes of a batch, by their index in it."""
+
+Settle = Callable[[Places], None]
+
+INSIST = Patience(park=False, seconds_max=SINK_SECONDS_MAX)
+
+_ONE_CHANGE = (Verdict.HOLD, Verdict.PARK, Verdict.SKIP)
+"""What is decided about one change: a batch that met such an error holds one that does not pass."""
 
 
 class SubscriptionStopped(Exception):
     """Delivery met an error that only a person can mend; `__cause__` is the error."""
 
 
+@dataclass(slots=True)
+class _Result:
+    """
+    What one try did: the places that are done with, those that failed, and those it did not come to.
+
+    With `unclear` the batch failed as a whole because of one change in it, and nobody knows which.
+    """
+
+    done: Places = ()
+    failures: Mapping[int, BaseException] = field(default_factory=dict)
+    untouched: Places = ()
+    unclear: bool = False
+
+
 class Deliverer:
     """Offers batches of one subscription to its sink."""
 
-    def __init__(self, subscription: str, sink: Sink, clock: Clock, observer: Observer, timeout_seconds: float) -> None:
-        self._subscription = subscription
-        self._sink = sink
+    def __init__(
+        self,
+        subscription: Subscription,
+        keeper: Keeper,
+        gate: Gate,
+        clock: Clock,
+        observer: Observer,
+        pause: Callable[[BaseException], Awaitable[None]],
+    ) -> None:
+        self._name = subscription.name
+        self._sink = subscription.sink
+        self._route = subscription.route
+        self._transforms = subscription.transforms
+        self._options = subscription.options
+        self._patience = subscription.options.patience
+        self._keeper = keeper
+        self._gate = gate
         self._clock = clock
         self._observer = observer
-        self._timeout_seconds = timeout_seconds
-        # A sink that calls a function per change times each call, not the batch.
-        self._times_itself = bool(getattr(sink, "times_itself", False))
+        self._pause = pause
+        # A sink that times each change by itself is not timed by the batch.
+        self._times_itself = bool(getattr(subscription.sink, "times_itself", False))
+        # Most subscriptions deliver what was captured, as it is.
+        self._plain = not (self._transforms or self._route.has_predicates or self._options.coalesce)
 
     async def open(self) -> None:
-        """Open the sink, however long that takes. Raises SubscriptionStopped."""
-        await self._insist(self._sink.open)
-
-    async def deliver(self, batch: Sequence[Change], settle: Callable[[int], None]) -> None:
-        """
-        Offer the batch until all of it is settled; `settle` is told how many more are, from the front.
-
-        Raises SubscriptionStopped where trying again is no use.
-        """
-        delay, attempt, done = 0.0, 0, 0
-        while done < len(batch):
-            rest = batch[done:] if done else batch
-            begun = self._clock.now()
+        """Open the sink, however long that takes. Raises SubscriptionStopped, Draining."""
+        delay, attempt = 0.0, 0
+        while True:
+            await self._gate.passed()
             try:
-                await self._write(rest)
-            except PartlyWritten as error:
-                # Progress: what follows is a first attempt of another change.
-                if error.settled:
-                    self._took(rest[: error.settled], begun)
-                    settle(error.settled)
-                    done += error.settled
-                    delay, attempt = 0.0, 0
-                failure: BaseException = error.cause
-            except Exception as error:  # noqa: BLE001 whatever a sink raises, the batch is not written
-                failure = error
+                await _uncancelled(self._sink.open())
+            except Exception as error:  # noqa: BLE001 whatever a sink raises, it is not open
+                attempt += 1
+                if not await self._is_final(error):
+                    delay = await self._again(error, attempt, delay)
             else:
-                probes.reach("delivery.after_write")
-                self._took(rest, begun)
-                settle(len(rest))
                 return
-            attempt += 1
-            delay = await self._failed(failure, attempt, delay)
+
+    async def deliver(self, batch: Sequence[Change], settle: Settle) -> None:
+        """
+        Offer the batch until all of it is settled; `settle` is told which changes are.
+
+        Raises SubscriptionStopped where trying again is no use, and Draining where there is no time left to.
+        """
+        pending = deque(self._parts(batch))
+        delay, attempt = 0.0, 0
+        while pending:
+            await self._gate.passed()
+            places = pending.popleft()
+            if self._keeper.held:
+                await self._keeper.room()
+                places = self._without_held(batch, places, settle)
+            if not places:
+                continue
+            if self._keeper.held and batch[places[0]].code == TRUNCATE:
+                await self._keeper.join_truncate(batch[places[0]])
+            result = await self._offer(batch, places)
+            if result.done:
+                settle(result.done)
+                delay, attempt = 0.0, 0
+            if result.unclear:
+                middle = len(places) // 2
+                pending.extendleft([places[middle:], places[:middle]])
+                continue
+            again, reason = await self._judge(batch, result.failures, settle)
+            if again or result.untouched:
+                # Together: what was not tried must not overtake what is to be tried again.
+                pending.appendleft(sorted([*again, *result.untouched]) if again else result.untouched)
+            if reason is not None:
+                attempt += 1
+                delay = await self._again(reason, attempt, delay)
+
+    async def offer_once(self, changes: Sequence[Change]) -> Attempt:
+        """Offer changes of a held key: say how many from the front are done, and what stopped the next one."""
+        await self._gate.passed()
+        result = await self._offer(changes, range(len(changes)))
+        if result.unclear:
+            return Attempt(0, SinkError("the batch failed as a whole"))
+        done = 0
+        while done < len(changes):
+            error = result.failures.get(done)
+            if error is None and done in result.done:
+                done += 1
+            elif error is not None and self._verdict(error) is Verdict.SKIP:
+                self._skip(changes[done], error)
+                done += 1
+            else:
+                return Attempt(done, error)
+        return Attempt(done, None)
+
+    def _parts(self, batch: Sequence[Change]) -> list[Places]:
+        """Divide a batch at its truncates: what is held before one must know of it."""
+        everything = range(len(batch))
+        # In several lanes it is alone already.
+        if self._options.concurrency > 1 or not any(change.code == TRUNCATE for change in batch):
+            return [everything]
+        parts: list[Places] = []
+        begin = 0
+        for place in everything:
+            if batch[place].code == TRUNCATE:
+                parts += [range(begin, place), range(place, place + 1)]
+                begin = place + 1
+        return [part for part in [*parts, range(begin, len(batch))] if part]
+
+    def _without_held(self, batch: Sequence[Change], places: Places, settle: Settle) -> Places:
+        """Put changes of held keys behind these; return the others."""
+        joined = {place for place in places if self._keeper.join(batch[place])}
+        if not joined:
+            return places
+        settle(sorted(joined))
+        return [place for place in places if place not in joined]
+
+    # One try
+
+    async def _offer(self, batch: Sequence[Change], places: Places) -> _Result:
+        """Offer changes once."""
+        changes, stands_for, bad = self._prepare(batch, places)
+        if not changes:
+            return self._result(places, stands_for, 0, bad)
+        begun = self._clock.now()
+        try:
+            await self._write(changes)
+        except PartlyWritten as error:
+            self._took(changes[: error.settled], begun)
+            return self._result(places, stands_for, error.settled, {stands_for[error.settled][-1]: error.cause})
+        except SomeFailed as error:
+            self._took([change for n, change in enumerate(changes) if n not in error.failures], begun)
+            failures = {place: cause for n, cause in error.failures.items() for place in stands_for[n]}
+            return _Result([place for place in places if place not in failures], failures)
+        except Exception as error:  # noqa: BLE001 whatever a sink raises, the batch is not written
+            if len(places) > 1 and self._verdict(error) in _ONE_CHANGE:
+                return _Result(unclear=True)
+            return _Result(failures={places[0]: error}, untouched=places[1:])
+        probes.reach("delivery.after_write")
+        self._took(changes, begun)
+        return self._result(places, stands_for, len(changes), bad)
+
+    def _prepare(
+        self, batch: Sequence[Change], places: Places
+    ) -> tuple[Sequence[Change], Sequence[Sequence[int]], dict[int, BaseException]]:
+        """
+        Make what the sink is to get: the changes, for each the places it stands for, and what failed at a place.
+
+        Stops before the first change that a predicate or a transform fails on. What is dropped stands for nothing.
+        """
+        if self._plain:
+            changes = batch if len(places) == len(batch) else [batch[place] for place in places]
+            return changes, _Singles(places), {}
+        made: list[Change] = []
+        at: list[int] = []
+        bad: dict[int, BaseException] = {}
+        for place in places:
+            try:
+                change = transformed(self._route, self._transforms, batch[place])
+            except Exception as error:  # noqa: BLE001 a user's function
+                bad[place] = error
+                break
+            if change is not None:
+                made.append(change)
+                at.append(place)
+        if not self._options.coalesce:
+            return made, _Singles(at), bad
+        left, groups = coalesce(made)
+        return left, [[at[n] for n in group] for group in groups], bad
+
+    @staticmethod
+    def _result(
+        places: Places, stands_for: Sequence[Sequence[int]], written: int, bad: dict[int, BaseException]
+    ) -> _Result:
+        """Say what is done when the first `written` of the prepared changes are, and `bad` is what comes next."""
+        if not bad:
+            return _Result(places)
+        (failed,) = bad
+        owed = {place for group in stands_for[written:] for place in group}
+        done = [place for place in places if place < failed and place not in owed]
+        return _Result(done, bad, [place for place in places if place != failed and (place > failed or place in owed)])
 
     def _took(self, changes: Sequence[Change], begun: float) -> None:
-        seconds = self._clock.now() - begun
+        if not changes:
+            return
+        self._keeper.succeeded()
         micros = changes[-1].transaction.commit_micros
-        self._observer.delivered(self._subscription, len(changes), seconds, micros)
+        self._observer.delivered(self._name, len(changes), self._clock.now() - begun, micros)
 
     async def _write(self, batch: Sequence[Change]) -> None:
         """Offer the batch once. Returns when it is durable."""
@@ -79,34 +249,90 @@ class Deliverer:
         if self._times_itself:
             return await _uncancelled(self._write_durably(batch))
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._options.timeout_seconds):
                 return await _uncancelled(self._write_durably(batch))
         except TimeoutError as error:
-            raise SinkTimeout(f"no answer in {self._timeout_seconds:g} s") from error
+            raise SinkTimeout(f"no answer in {self._options.timeout_seconds:g} s") from error
 
     async def _write_durably(self, batch: Sequence[Change]) -> None:
         if await self._sink.write(batch) is Receipt.ACCEPTED:
             await self._sink.flush()
 
-    async def _insist(self, action: Callable[[], Awaitable[None]]) -> None:
-        delay, attempt = 0.0, 0
-        while True:
-            try:
-                await _uncancelled(action())
-            except Exception as error:  # noqa: BLE001 whatever a sink raises, it is not open
-                attempt += 1
-                delay = await self._failed(error, attempt, delay)
-            else:
-                return
+    # What becomes of what failed
 
-    async def _failed(self, error: BaseException, attempt: int, delay: float) -> float:
-        """Tell the observer, and wait as decided; return the delay."""
-        decision = decide(kind_of(error), delay, random.random())
-        self._observer.failed(self._subscription, error, attempt, decision.seconds)
-        if decision.seconds is None:
-            raise SubscriptionStopped(f"{self._subscription}: {error}") from error
-        await self._clock.sleep(decision.seconds)
+    def _verdict(self, error: BaseException) -> Verdict:
+        return decide(error, 1, 0.0, 0.0, self._patience, outage=self._keeper.health.outage).verdict
+
+    async def _judge(
+        self, batch: Sequence[Change], failures: Mapping[int, BaseException], settle: Settle
+    ) -> tuple[list[int], BaseException | None]:
+        """Hold what failed by itself; return what is to be offered again, with the reason if that is to wait first."""
+        again: list[int] = []
+        reason: BaseException | None = None
+        for place in sorted(failures):
+            change, error = batch[place], failures[place]
+            verdict = self._verdict(error)
+            if change.code == TRUNCATE and verdict in (Verdict.HOLD, Verdict.PARK):
+                # It concerns every key of its table: there is nobody who could go on without it.
+                verdict = Verdict.AGAIN
+            if self._keeper.join(change):
+                settle([place])
+            elif verdict is Verdict.SKIP:
+                self._skip(change, error)
+                settle([place])
+            elif verdict in (Verdict.HOLD, Verdict.PARK):
+                await self._keeper.room()
+                self._keeper.hold(change, error)
+                settle([place])
+            else:
+                again.append(place)
+                if not await self._is_final(error):
+                    reason = error
+        return again, reason
+
+    def _skip(self, change: Change, error: BaseException) -> None:
+        self._observer.skipped(self._name, change.position, str(error))
+
+    async def _is_final(self, error: BaseException) -> bool:
+        """Stop, or pause and wait for a person, where that is what an error asks for."""
+        verdict = self._verdict(error)
+        if verdict is Verdict.STOP:
+            self._observer.failed(self._name, error, 1, None)
+            self._observer.subscription_state(self._name, "stopped", str(error))
+            raise SubscriptionStopped(f"{self._name}: {error}") from error
+        if verdict is Verdict.PAUSE:
+            self._observer.failed(self._name, error, 1, None)
+            await self._pause(error)
+            return True
+        return False
+
+    async def _again(self, error: BaseException, attempt: int, delay: float) -> float:
+        """Tell the observer, and wait as decided; return the delay. Raises Draining."""
+        decision = decide(error, attempt, delay, random.random(), INSIST)
+        self._observer.failed(self._name, error, attempt, decision.seconds)
+        await self._gate.sleep(decision.seconds)
         return decision.seconds
+
+
+class _Singles(Sequence[Sequence[int]]):
+    """Each place by itself, without a list for each."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[int]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[int] | Sequence[Sequence[int]]:
+        if isinstance(index, slice):
+            return _Singles(self._places[index])
+        return (self._places[index],)
 
 
 async def _uncancelled(work: Awaitable[None]) -> None:

@@ -1,4 +1,9 @@
-"""Which changes a subscription wants: by table, operation, changed columns and predicate. Pure."""
+"""
+Which changes a subscription wants: by table, operation, changed columns and predicate. Pure.
+
+A predicate is a user's function and may raise. It is asked when a change is delivered, where what it raises is the
+failure of that change alone; everything else is decided when the journal is read.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +33,18 @@ class Rule:
 
     @property
     def takes_all(self) -> bool:
-        """Say that every change of the table is wanted."""
-        return self.operations >= ALL_OPERATIONS and not self.columns and self.predicate is None
+        """Say that every change of the table is wanted, or left to the predicate."""
+        return self.operations >= ALL_OPERATIONS and not self.columns
 
     def wants(self, change: Change) -> bool:
-        """Say whether the change is wanted. What the predicate raises is passed on."""
+        """Say whether the change is wanted, or left to the predicate."""
         if change.operation not in self.operations:
             return False
         if self.columns and change.operation is Operation.UPDATE:
             changed = change.changed_columns()
             if changed is not None and not changed & self.columns:
                 return False
-        return self.predicate is None or bool(self.predicate(change))
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +52,29 @@ class Route:
     """The rules of one subscription, one per table; `schema.table` names them."""
 
     rules: Mapping[str, Rule]
+    has_predicates: bool = field(init=False, repr=False)
     _plain: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_plain", frozenset(name for name, rule in self.rules.items() if rule.takes_all))
+        object.__setattr__(self, "has_predicates", any(rule.predicate for rule in self.rules.values()))
 
     @property
     def tables(self) -> frozenset[str]:
         """The tables the subscription listens to."""
         return frozenset(self.rules)
 
+    def agrees(self, change: Change) -> bool:
+        """Ask the predicate of a change that was selected. What it raises is passed on."""
+        rule = self.rules.get(change.table.full_name)
+        return rule is None or rule.predicate is None or bool(rule.predicate(change))
+
     def select(self, changes: Sequence[Change], tables: frozenset[str]) -> Sequence[Change]:
-        """Return the wanted changes, in order; `tables` are those that `changes` has rows of."""
+        """
+        Return the wanted changes, in order, with those that are left to a predicate.
+
+        `tables` are those that `changes` has rows of.
+        """
         # Decided once per block where it can be: most subscriptions want all of a table or nothing.
         if tables <= self._plain:
             return changes

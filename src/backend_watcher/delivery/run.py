@@ -1,71 +1,107 @@
 """
 The loop of one subscription: start, drain, stop.
 
-In between: read the journal after the cursor, route, spread over lanes, transform, batch, deliver, settle, move
-the cursor.
+In between: read the journal after the cursor, route, spread over lanes, batch, deliver, settle, move the cursor. A
+replay reads a past range the same way, while the live stream waits: so of each key the newest change comes last.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from backend_watcher import probes
 from backend_watcher.contracts import Clock, Journal, Observer
-from backend_watcher.delivery.batch import Batch, LaneQueue, Run
+from backend_watcher.delivery.batch import LaneQueue, Run
 from backend_watcher.delivery.cursor import Frontier
 from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
+from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.lanes import spread
+from backend_watcher.delivery.parked import Keeper, error_text
+from backend_watcher.delivery.settle import Settler
+from backend_watcher.delivery.steer import Pause, Replay, dump, load_pause, load_replay, pause_note, replay_note
 from backend_watcher.delivery.subscription import Subscription
-from backend_watcher.delivery.transform import apply
+from backend_watcher.errors import ConfigError
 from backend_watcher.events.change import Change
 from backend_watcher.events.chunk import Block
 from backend_watcher.events.position import Position
+from backend_watcher.threads import set_threadsafe
 
 READ_BYTES = 1024 * 1024
 """How much is read from the journal at a time."""
+
+REPLAY_NOTE_SECONDS = 1.0
+"""How often a replay writes down how far it is."""
 
 
 class Lane:
     """One queue and the task that empties it."""
 
-    __slots__ = ("busy", "queue", "task", "wake")
+    __slots__ = ("busy", "ended", "queue", "wake")
 
     def __init__(self, queue: LaneQueue) -> None:
         self.queue = queue
         self.wake = asyncio.Event()
         self.busy = False
-        self.task: asyncio.Task[None] | None = None
+        # Draining, it left undelivered what it could not deliver now.
+        self.ended = False
 
     @property
     def idle(self) -> bool:
         """Say that nothing waits here and nothing is under way."""
-        return not self.busy and not len(self.queue)
+        return self.ended or (not self.busy and not len(self.queue))
 
 
 class SubscriptionLoop:
     """Runs one subscription from its cursor on, until drained, stopped, or stopped by an error."""
 
     def __init__(
-        self, subscription: Subscription, journal: Journal, cursor: Position, clock: Clock, observer: Observer
+        self,
+        subscription: Subscription,
+        journal: Journal,
+        cursor: Position,
+        clock: Clock,
+        observer: Observer,
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self.name = subscription.name
         self._subscription = subscription
         self._journal = journal
         self._clock = clock
         self._observer = observer
+        self._wall = wall
         options = subscription.options
-        self._deliverer = Deliverer(subscription.name, subscription.sink, clock, observer, options.timeout_seconds)
-        self._frontier = Frontier(cursor)
+        self._gate = Gate(clock)
+        self._keeper = Keeper(
+            subscription.name,
+            journal,
+            self._gate,
+            clock,
+            observer,
+            options.patience,
+            parked_max=options.parked_max,
+            batch=options.batch.changes,
+            at_once=options.concurrency,
+            wall=wall,
+        )
+        self._deliverer = Deliverer(subscription, self._keeper, self._gate, clock, observer, self._pause_itself)
+        self._live = self._frontier = Frontier(cursor)
         self._noted = cursor
+        self._in_flight_bytes = 0
         self._lanes = [Lane(LaneQueue(options.batch)) for _ in range(options.concurrency)]
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
-        self._draining = False
+        self._replay: Replay | None = None
 
     @property
     def cursor(self) -> Position:
         """Everything up to here is settled."""
-        return self._frontier.cursor
+        return self._live.cursor
+
+    # Its life
 
     async def run(self) -> None:
         """
@@ -74,17 +110,21 @@ class SubscriptionLoop:
         Cancelling stops at once; what was not settled is delivered again after the next start.
         """
         loop = asyncio.get_running_loop()
-        unlisten = self._journal.listen_news(lambda: _threadsafe_set(loop, self._news))
+        unlisten = self._journal.listen_news(lambda: set_threadsafe(loop, self._news))
         try:
+            await self.take_up()
             await self._deliverer.open()
             async with asyncio.TaskGroup() as group:
-                for lane in self._lanes:
-                    lane.task = group.create_task(self._empty(lane))
+                lanes = [group.create_task(self._empty(lane)) for lane in self._lanes]
+                keeping = group.create_task(self._keeper.run(self._deliverer.offer_once))
                 await self._fill()
-                await self._until(lambda: all(lane.idle for lane in self._lanes))
-                for lane in self._lanes:
-                    assert lane.task is not None
-                    lane.task.cancel()
+                await self._until(self._all_idle)
+                # Draining, it ends by itself, after what it has under way.
+                await keeping
+                for task in lanes:
+                    task.cancel()
+        except Draining:
+            return
         except ExceptionGroup as failures:
             # Whatever else failed, a stop is what a person has to read.
             stopped = failures.subgroup(SubscriptionStopped)
@@ -96,41 +136,133 @@ class SubscriptionLoop:
             unlisten()
             await self._subscription.sink.close()
 
+    async def take_up(self) -> None:
+        """Go on where the last process left: paused, replaying, with keys that are held."""
+        pause = load_pause(await self._journal.get_note(pause_note(self.name)))
+        self._replay = load_replay(await self._journal.get_note(replay_note(self.name)))
+        await self._keeper.load()
+        if pause is not None:
+            self._gate.pause()
+            self._observer.subscription_state(self.name, "paused", pause.reason)
+
     def drain(self) -> None:
-        """Read no more; `run` returns when what was read is settled."""
-        self._draining = True
+        """Read no more; `run` returns when what was read is settled, or cannot be now."""
+        self._gate.drain()
+        self._keeper.wake()
         self._news.set()
         self._moved.set()
         for lane in self._lanes:
             lane.wake.set()
 
     def _stopped(self, error: Exception) -> SubscriptionStopped:
-        """Say that a route, a transform or the journal failed: there is nothing to offer again."""
-        name = self._subscription.name
-        self._observer.failed(name, error, 1, None)
-        return SubscriptionStopped(f"{name}: {error}")
+        """Say that the journal or a rule failed: there is nothing to offer again."""
+        self._observer.failed(self.name, error, 1, None)
+        self._observer.subscription_state(self.name, "stopped", str(error))
+        return SubscriptionStopped(f"{self.name}: {error}")
+
+    # What people ask of it; all in its own event loop
+
+    async def pause(self, by: str, reason: str = "") -> None:
+        """Deliver nothing until `resume`, also after a restart. What is under way ends first."""
+        self._gate.pause()
+        await self._journal.set_note(pause_note(self.name), dump(Pause(self._wall(), by, reason)))
+        self._observer.subscription_state(self.name, "paused", reason)
+
+    async def resume(self) -> None:
+        """Go on."""
+        await self._journal.set_note(pause_note(self.name), None)
+        self._gate.resume()
+        self._observer.subscription_state(self.name, "running", "")
+
+    async def replay(self, replay: Replay) -> Replay:
+        """
+        Deliver a past range again before the live stream goes on; return it as it will be done.
+
+        Raises ConfigError where another is not done yet, or nothing of the range is in the journal.
+        """
+        if self._replay is not None:
+            raise ConfigError([f"subscription {self.name!r} is replaying already, up to {self._replay.to}"])
+        replay = replace(replay, to=min(replay.to, self.cursor))
+        if replay.after >= replay.to:
+            raise ConfigError([f"nothing to replay: {self.name!r} has not delivered anything after {replay.after}"])
+        await self._journal.set_note(replay_note(self.name), dump(replay))
+        self._replay = replay
+        self._news.set()
+        return replay
+
+    def redrive(self, number: int | None = None) -> int:
+        """Try a parked key, or all, again; return how many. Raises KeyError."""
+        return self._keeper.redrive(number)
+
+    async def discard(self, number: int, *, everything: bool = False) -> int:
+        """Forget what a held key failed on, or all of it; return how many changes. Raises KeyError."""
+        return await self._keeper.discard(number, everything=everything)
+
+    async def _pause_itself(self, error: BaseException) -> None:
+        await self.pause("the watcher", error_text(error))
+
+    # Reading
 
     async def _fill(self) -> None:
         """Read the journal into the lanes until told to drain."""
-        while not self._draining:
-            self._news.clear()
+        try:
+            while not self._gate.draining:
+                await self._gate.passed()
+                await self._keeper.room()
+                if self._replay is not None:
+                    await self._deliver_again(self._replay)
+                    continue
+                self._news.clear()
+                blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
+                for block in blocks:
+                    await self._take(block, self._subscription.route.select(block.changes, block.tables))
+                if not blocks and self._replay is None:
+                    await self._news.wait()
+        except Draining:
+            return
+
+    async def _deliver_again(self, replay: Replay) -> None:
+        """Deliver what a replay asks for, then let the live stream go on."""
+        await self._until(lambda: self._gate.draining or self._all_idle())
+        self._observer.subscription_state(self.name, "replaying", f"up to {replay.to}")
+        self._frontier = Frontier(replay.begin)
+        noted = self._clock.now()
+        while self._frontier.opened_to < replay.to and not self._gate.draining:
+            await self._gate.passed()
             blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
             for block in blocks:
-                await self._take(block)
+                chosen = self._subscription.route.select(block.changes, block.tables)
+                await self._take(block, [change.as_replayed() for change in chosen if replay.matches(change)])
             if not blocks:
-                await self._news.wait()
+                break
+            if self._clock.now() - noted >= REPLAY_NOTE_SECONDS:
+                noted = self._clock.now()
+                await self._note_replay(replay.went_to(self._frontier.cursor))
+        await self._until(self._all_idle)
+        done = not self._gate.draining
+        await self._note_replay(None if done else replay.went_to(self._frontier.cursor))
+        if done:
+            self._replay = None
+            self._frontier = self._live
+            self._observer.subscription_state(self.name, "running", "")
 
-    async def _take(self, block: Block) -> None:
-        """Put a block's wanted changes into the lanes, at once or in stretches that keep `max_in_flight`."""
-        if self._draining:
-            return
-        chosen = self._subscription.route.select(block.changes, block.tables)
-        limit = self._subscription.options.max_in_flight
+    async def _note_replay(self, replay: Replay | None) -> None:
+        await self._journal.set_note(replay_note(self.name), None if replay is None else dump(replay))
+
+    async def _take(self, block: Block, chosen: Sequence[Change]) -> None:
+        """Put a block's wanted changes into the lanes, at once or in stretches that keep within the limits."""
+        options = self._subscription.options
+        limit, limit_bytes = options.max_in_flight, options.max_in_flight_bytes
         begin = 0
-        while True:
+        while not self._gate.draining:
             # Half of it has to be free first: stretches of one change each would be slow.
-            await self._until(lambda: self._draining or self._frontier.in_flight <= limit // 2)
-            if self._draining:
+            await self._until(
+                lambda: (
+                    self._gate.draining
+                    or (self._frontier.in_flight <= limit // 2 and self._in_flight_bytes <= limit_bytes // 2)
+                )
+            )
+            if self._gate.draining:
                 return
             end = begin + limit - self._frontier.in_flight
             part = chosen if not begin and end >= len(chosen) else chosen[begin:end]
@@ -141,30 +273,32 @@ class SubscriptionLoop:
             begin = end
 
     async def _admit(self, changes: Sequence[Change], last: Position) -> None:
-        # The key a row has in the source decides its lane; what a transform makes of it must not.
-        transforms = self._subscription.transforms
-        steps = [[apply(transforms, run) for run in step] for step in spread(changes, len(self._lanes))]
-        owed = sum(len(run) for step in steps for run in step)
-        self._frontier.open(last, owed)
-        if not owed:
+        self._frontier.open(last, len(changes))
+        if not changes:
             self._note_cursor()
             return
-        for step in steps:
+        self._in_flight_bytes += sum([change.size_bytes for change in changes])
+        for step in spread(changes, len(self._lanes)):
             alone = len(step) == 1 and len(self._lanes) > 1
             if alone:
-                await self._until(lambda: all(lane.idle for lane in self._lanes))
+                await self._until(self._all_idle)
             now = self._clock.now()
             for lane, run in zip(self._lanes, step, strict=False):
                 if run:
                     lane.queue.put(Run(last, run, now))
                     lane.wake.set()
             if alone:
-                await self._until(lambda: all(lane.idle for lane in self._lanes))
+                await self._until(self._all_idle)
+
+    def _all_idle(self) -> bool:
+        return all(lane.idle for lane in self._lanes)
+
+    # Delivering
 
     async def _empty(self, lane: Lane) -> None:
         """Deliver what comes into one lane, in order."""
         while True:
-            due = lane.queue.due(self._clock.now(), self._draining)
+            due = lane.queue.due(self._clock.now(), self._gate.draining)
             if due is None:
                 lane.wake.clear()
                 self._moved.set()
@@ -175,7 +309,13 @@ class SubscriptionLoop:
                 continue
             batch = lane.queue.take()
             lane.busy = True
-            await self._deliverer.deliver(batch.changes, self._settler(batch))
+            settler = Settler(self._frontier, batch, self._settled)
+            try:
+                await self._deliverer.deliver(batch.changes, settler)
+            except Draining:
+                lane.ended = True
+                self._moved.set()
+                return
             lane.busy = False
 
     async def _company(self, lane: Lane, seconds: float) -> None:
@@ -188,33 +328,19 @@ class SubscriptionLoop:
             for wait in waits:
                 wait.cancel()
 
-    def _settler(self, batch: Batch) -> Callable[[int], None]:
-        """Return what tells the frontier, share by share, how much of a batch is settled."""
-        shares = list(batch.shares)
-
-        def settle(count: int) -> None:
-            while count:
-                stretch, owed = shares[0]
-                part = min(count, owed)
-                self._frontier.settle(stretch, part)
-                count -= part
-                if part == owed:
-                    shares.pop(0)
-                else:
-                    shares[0] = (stretch, owed - part)
-            self._note_cursor()
-            self._moved.set()
-
-        return settle
+    def _settled(self, size_bytes: int) -> None:
+        self._in_flight_bytes -= size_bytes
+        self._note_cursor()
+        self._moved.set()
 
     def _note_cursor(self) -> None:
-        cursor = self._frontier.cursor
+        cursor = self._live.cursor
         if cursor == self._noted:
             return
         self._noted = cursor
         probes.reach("delivery.before_cursor")
-        self._journal.save_cursor(self._subscription.name, cursor)
-        self._observer.settled(self._subscription.name, cursor)
+        self._journal.save_cursor(self.name, cursor)
+        self._observer.settled(self.name, cursor)
         probes.reach("delivery.after_cursor")
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -222,11 +348,3 @@ class SubscriptionLoop:
         while not condition():
             self._moved.clear()
             await self._moved.wait()
-
-
-def _threadsafe_set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    # The loop may have closed between the journal's look at its listeners and this call.
-    try:
-        loop.call_soon_threadsafe(event.set)
-    except RuntimeError:
-        return

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from backend_watcher.contracts import Sink, Transform
 from backend_watcher.delivery.batch import BatchLimits
+from backend_watcher.delivery.retry import Patience
 from backend_watcher.delivery.route import Route
+
+
+class Start(StrEnum):
+    """Where a subscription begins that has no cursor yet."""
+
+    NOW = "now"
+    OLDEST = "oldest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +24,21 @@ class Options:
     """
     How a subscription is fed.
 
-    `concurrency` is the number of lanes: at 1 the whole subscription is in commit order, above it each key
-    is. `max_in_flight` bounds the changes read and not yet settled.
+    `concurrency` is the number of lanes: at 1 the whole subscription is in commit order as long as nothing fails,
+    above it each key is. `max_in_flight` and `max_in_flight_bytes` bound what is read and not yet settled;
+    `parked_max` how many changes are held because of their keys before the subscription waits. With `coalesce` a
+    batch has the newest change of each key only.
     """
 
     concurrency: int = 8
     batch: BatchLimits = field(default_factory=BatchLimits)
     timeout_seconds: float = 30.0
     max_in_flight: int = 10_000
+    max_in_flight_bytes: int = 32 << 20
+    coalesce: bool = False
+    patience: Patience = field(default_factory=Patience)
+    parked_max: int = 100_000
+    start: Start = Start.NOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,36 @@
-"""Functions from a change to a change, in a row: rename, mask, filter. Pure, as they must be."""
+"""What stands between the journal and a sink: the predicate, and functions that rename, mask or drop. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from backend_watcher.contracts import Transform
+from backend_watcher.delivery.route import Route
 from backend_watcher.errors import HandlerError
 from backend_watcher.events.change import Change
 
 
-def apply(transforms: Sequence[Transform], changes: Sequence[Change]) -> Sequence[Change]:
-    """Return what the transforms make of the changes; None drops one. Raises HandlerError for a bad transform."""
-    if not transforms:
-        return changes
-    result = []
-    for change in changes:
-        current: Change | None = change
-        for transform in transforms:
-            if current is None:
-                break
-            current = _one(transform, current)
-        if current is not None:
-            result.append(current)
-    return result
+def transformed(route: Route, transforms: Sequence[Transform], change: Change) -> Change | None:
+    """
+    Return what the transforms make of a change, None where they or the predicate drop it.
+
+    Raises HandlerError where one of them raises, or returns something else.
+    """
+    if route.has_predicates and not _agrees(route, change):
+        return None
+    current: Change | None = change
+    for transform in transforms:
+        if current is None:
+            break
+        current = _one(transform, current)
+    return current
+
+
+def _agrees(route: Route, change: Change) -> bool:
+    try:
+        return route.agrees(change)
+    except Exception as error:
+        raise HandlerError(f"the predicate at {change.position}: {type(error).__name__}: {error}") from error
 
 
 def _one(transform: Transform, change: Change) -> Change | None:

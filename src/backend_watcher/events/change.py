@@ -179,6 +179,22 @@ class Change:
         """
         return self._key_bytes_at(False)
 
+    def identities(self) -> tuple[tuple[str, bytes], ...]:
+        """
+        Return what names the rows this change is about: table and `key_bytes`, twice where it changed the key.
+
+        A row of a table without any key has nothing in common with another: its place in the stream names it.
+        """
+        name = self.table.full_name
+        if not self._new_at and not self._old_at:
+            return ()
+        key = self._key_bytes_at(False)
+        if not key and not self.table.identity_indexes:
+            return ((name, b"\0%d:%d" % (self.transaction.commit_lsn, self.ordinal)),)
+        if self.key_changed():
+            return ((name, self._key_bytes_at(True)), (name, key))
+        return ((name, key),)
+
     def _key_bytes_at(self, before: bool) -> bytes:
         at = self._old_at if before or not self._new_at else self._new_at
         if not at:

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from backend_watcher.contracts import Journal
+from backend_watcher.contracts import HeldKey, Journal
 from backend_watcher.errors import WatcherError
 from backend_watcher.events.position import Position
 
@@ -34,10 +34,15 @@ class SubscriptionFigures:
     error: str | None = None
     remedy: str | None = None
     retry_seconds: float | None = None
+    skipped: int = 0
+    detail: str = ""
+    keys: dict[int, tuple[bool, int]] = field(default_factory=dict)
+    """The held keys by their numbers: whether each is parked, and how many changes it holds."""
     cursor: Position | None = None
 
-    def enter(self, state: str) -> bool:
+    def enter(self, state: str, detail: str = "") -> bool:
         """Note the state; say whether it is another one than before."""
+        self.detail = detail
         if state == self.state:
             return False
         self.state, self.since = state, time.time()
@@ -79,7 +84,7 @@ class Figures:
         if figures.error is not None:
             figures.error = figures.remedy = figures.retry_seconds = None
             figures.attempt = 0
-            if figures.enter("running"):
+            if figures.state == "retrying" and figures.enter("running"):
                 log.info("subscription delivers again", subscription=subscription)
 
     def failed(self, subscription: str, error: BaseException, attempt: int, retry_seconds: float | None) -> None:
@@ -90,7 +95,8 @@ class Figures:
         figures.error = describe(error)
         figures.remedy = error.remedy if isinstance(error, WatcherError) else None
         figures.retry_seconds = retry_seconds
-        figures.enter("stopped" if retry_seconds is None else "retrying")
+        if figures.state == "running" and retry_seconds is not None:
+            figures.enter("retrying")
         log.warning(
             "delivery failed",
             subscription=subscription,
@@ -99,6 +105,45 @@ class Figures:
             again_in_seconds=None if retry_seconds is None else round(retry_seconds, 2),
             remedy=figures.remedy,
         )
+
+    def skipped(self, subscription: str, position: Position, reason: str) -> None:
+        """Count a change that a function asked to leave alone."""
+        self.subscriptions[subscription].skipped += 1
+        log.info("skipped", subscription=subscription, position=str(position), reason=reason[:ERROR_TEXT_MAX])
+
+    def held(self, subscription: str, key: HeldKey) -> None:
+        """Remember how a held key stands; log it once when it is parked."""
+        figures = self.subscriptions[subscription]
+        before = figures.keys.get(key.number)
+        figures.keys[key.number] = (key.parked, key.changes)
+        if before is None and not key.parked:
+            log.warning(
+                "a key failed and is held; the others go on",
+                subscription=subscription,
+                table=key.table,
+                number=key.number,
+                error=key.error,
+                remedy=key.remedy,
+            )
+        if key.parked and not (before and before[0]):
+            log.error(
+                "parked: a key waits for a person; the others go on",
+                subscription=subscription,
+                table=key.table,
+                number=key.number,
+                error=key.error,
+                remedy=f"{key.remedy} Then `watcher parked redrive {subscription} {key.number}`.",
+            )
+
+    def released(self, subscription: str, key_number: int) -> None:
+        """Forget a held key."""
+        self.subscriptions[subscription].keys.pop(key_number, None)
+
+    def subscription_state(self, subscription: str, state: str, detail: str) -> None:
+        """Log each change of a subscription's state."""
+        if self.subscriptions[subscription].enter(state, detail):
+            tell = log.warning if state in ("paused", "full", "stopped") else log.info
+            tell(f"subscription {state}", subscription=subscription, detail=detail)
 
     def settled(self, subscription: str, position: Position) -> None:
         """Remember the cursor."""

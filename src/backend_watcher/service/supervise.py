@@ -19,22 +19,22 @@ import structlog
 
 from backend_watcher import probes
 from backend_watcher.capture.logical import LogicalSource
-from backend_watcher.capture.run import CaptureThread
-from backend_watcher.contracts import Journal, Observer
-from backend_watcher.delivery.deliver import SubscriptionStopped
-from backend_watcher.delivery.run import SubscriptionLoop
+from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ExitCode, WatcherError
 from backend_watcher.postgres import preflight
 from backend_watcher.service.build import Plan, build
 from backend_watcher.service.config import Config, load_config
 from backend_watcher.service.control import raise_if_faulty
+from backend_watcher.service.deliveries import Deliveries
 from backend_watcher.service.observe import Figures, describe
+from backend_watcher.service.remote import RemoteControl
+from backend_watcher.service.steering import steer
 from backend_watcher.service.watcher import Watcher
+from backend_watcher.threads import LoopThread
 
 log = structlog.get_logger("watcher")
 
-DRAIN_SECONDS_MAX = 10.0
 NOTES_SECONDS = 1.0
 SWITCH_SECONDS = 0.001
 """How long a thread may keep the interpreter while another waits: capture must not wait for handlers."""
@@ -118,48 +118,34 @@ class _Supervisor:
     async def run(self) -> int:
         remove = self._listen_to_signals()
         journal, figures = self._plan.journal, self._figures
-        capture = CaptureThread(lambda: LogicalSource(self._plan.settings, journal, figures))
-        loops = await self._loops(journal, figures)
-        tasks = [asyncio.create_task(self._deliver(loop), name=name) for name, loop in loops.items()]
-        notes = asyncio.create_task(self._keep_notes(journal))
+        capture = LoopThread("capture", lambda: LogicalSource(self._plan.settings, journal, figures).run())
+        deliveries = Deliveries(self._plan.subscriptions, journal, SystemClock(), figures)
+        control = RemoteControl(journal.path, lambda request: steer(journal, deliveries, request))
         state = "stopped"
-        capture.start()
-        log.info("watching", subscriptions=sorted(loops), tables=list(self._plan.settings.tables))
+        notes = asyncio.create_task(self._keep_notes(journal))
         try:
+            await deliveries.start()
+            await control.open()
+            capture.start()
+            log.info("watching", subscriptions=deliveries.names, tables=list(self._plan.settings.tables))
             await self._until_the_end(capture)
         except WatcherError as error:
             state = f"stopped: {describe(error)}"
             raise
         finally:
             # In the order of the street: nothing comes in any more, then what came is delivered.
+            await control.close()
             await capture.stop()
-            await self._drain(loops, tasks)
+            probes.reach("service.draining")
+            log.info("draining")
+            await deliveries.drain()
+            log.info("stopped")
             notes.cancel()
             await figures.write_notes(journal, state)
             remove()
         return ExitCode.CLEAN
 
-    async def _loops(self, journal: Journal, observer: Observer) -> dict[str, SubscriptionLoop]:
-        cursors = await journal.cursors()
-        loops = {}
-        for subscription in self._plan.subscriptions:
-            cursor = cursors.get(subscription.name)
-            if cursor is None:
-                # A new subscription begins with what is committed from now on.
-                cursor = journal.last_position
-                journal.save_cursor(subscription.name, cursor)
-            loops[subscription.name] = SubscriptionLoop(subscription, journal, cursor, SystemClock(), observer)
-        for name in sorted(cursors.keys() - loops.keys()):
-            log.warning("a cursor without a subscription holds back retention", subscription=name)
-        return loops
-
-    async def _deliver(self, loop: SubscriptionLoop) -> None:
-        try:
-            await loop.run()
-        except SubscriptionStopped as stopped:
-            log.error("subscription stopped; the others go on", error=str(stopped))  # noqa: TRY400 no traceback for people
-
-    async def _until_the_end(self, capture: CaptureThread) -> None:
+    async def _until_the_end(self, capture: LoopThread) -> None:
         """Wait for a signal, or for capture to end with an error."""
         stop = asyncio.create_task(self._stop.wait())
         ends: list[asyncio.Future[Any]] = [stop, capture.finished]
@@ -167,18 +153,6 @@ class _Supervisor:
         stop.cancel()
         if capture.finished.done():
             capture.finished.result()
-
-    async def _drain(self, loops: dict[str, SubscriptionLoop], tasks: list[asyncio.Task[None]]) -> None:
-        probes.reach("service.draining")
-        log.info("draining")
-        for loop in loops.values():
-            loop.drain()
-        _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS_MAX)
-        for task in late:
-            log.warning("not drained in time; what was under way is delivered again", subscription=task.get_name())
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        log.info("stopped")
 
     async def _keep_notes(self, journal: Journal) -> None:
         while True:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from backend_watcher.contracts import HeldKey
 from backend_watcher.events.position import Position
 
 PATIENCE_SECONDS = 30.0
@@ -94,6 +95,36 @@ class Failed(NamedTuple):
     retry_seconds: float | None
 
 
+class Skipped(NamedTuple):
+    """What `skipped` was told."""
+
+    subscription: str
+    position: Position
+    reason: str
+
+
+class HeldTold(NamedTuple):
+    """What `held` was told."""
+
+    subscription: str
+    key: HeldKey
+
+
+class Released(NamedTuple):
+    """What `released` was told."""
+
+    subscription: str
+    key_number: int
+
+
+class SubscriptionState(NamedTuple):
+    """What `subscription_state` was told."""
+
+    subscription: str
+    state: str
+    detail: str
+
+
 class Settled(NamedTuple):
     """What `settled` was told."""
 
@@ -101,7 +132,7 @@ class Settled(NamedTuple):
     position: Position
 
 
-Told = Captured | SourceState | Delivered | Failed | Settled
+Told = Captured | SourceState | Delivered | Failed | Skipped | HeldTold | Released | SubscriptionState | Settled
 
 
 class RecordingObserver:
@@ -162,6 +193,22 @@ class RecordingObserver:
     def failed(self, subscription: str, error: BaseException, attempt: int, retry_seconds: float | None) -> None:
         """Keep it."""
         self._keep(Failed(subscription, error, attempt, retry_seconds))
+
+    def skipped(self, subscription: str, position: Position, reason: str) -> None:
+        """Keep it."""
+        self._keep(Skipped(subscription, position, reason))
+
+    def held(self, subscription: str, key: HeldKey) -> None:
+        """Keep it."""
+        self._keep(HeldTold(subscription, key))
+
+    def released(self, subscription: str, key_number: int) -> None:
+        """Keep it."""
+        self._keep(Released(subscription, key_number))
+
+    def subscription_state(self, subscription: str, state: str, detail: str) -> None:
+        """Keep it."""
+        self._keep(SubscriptionState(subscription, state, detail))
 
     def settled(self, subscription: str, position: Position) -> None:
         """Keep it."""

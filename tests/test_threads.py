@@ -1,4 +1,4 @@
-"""The thread that a source runs in: its errors, its end, and that no handler holds it up."""
+"""A thread with a loop of its own: its errors, its end, and asking it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from backend_watcher.capture import run
-from backend_watcher.capture.logical import LogicalSource
-from backend_watcher.capture.run import CaptureThread
+from backend_watcher import threads
+from backend_watcher.threads import LoopThread
 from backend_watcher.errors import SlotLost, SourceRefused
-
-from .street import App, Street
 
 
 class Fake:
@@ -44,7 +41,7 @@ def fail() -> None:
 
 async def test_a_source_runs_in_a_thread_of_its_own_until_it_is_stopped() -> None:
     source = Fake()
-    capture = CaptureThread(lambda: source)
+    capture = LoopThread("test", lambda: source.run())
     capture.start()
     assert await asyncio.to_thread(source.begun.wait, 10)
     assert source.thread is not threading.main_thread()
@@ -60,7 +57,7 @@ async def test_a_source_runs_in_a_thread_of_its_own_until_it_is_stopped() -> Non
 
 
 async def test_what_ends_it_is_raised_where_it_is_awaited() -> None:
-    capture = CaptureThread(lambda: Fake(fail))
+    capture = LoopThread("test", lambda: Fake(fail).run())
     capture.start()
     with pytest.raises(SlotLost, match="gone"):
         async with asyncio.timeout(10):
@@ -72,7 +69,7 @@ async def test_a_source_that_cannot_even_be_made_is_an_error_too() -> None:
     def make() -> Fake:
         raise SourceRefused("no")
 
-    capture = CaptureThread(make)
+    capture = LoopThread("test", make)
     capture.start()
     with pytest.raises(SourceRefused):
         async with asyncio.timeout(10):
@@ -81,7 +78,7 @@ async def test_a_source_that_cannot_even_be_made_is_an_error_too() -> None:
 
 
 async def test_a_source_that_returns_has_finished() -> None:
-    capture = CaptureThread(lambda: Fake(lambda: None))
+    capture = LoopThread("test", lambda: Fake(lambda: None).run())
     capture.start()
     async with asyncio.timeout(10):
         assert await capture.finished is None
@@ -89,7 +86,7 @@ async def test_a_source_that_returns_has_finished() -> None:
 
 
 async def test_stopped_before_it_began_nothing_happens() -> None:
-    capture = CaptureThread(Fake)
+    capture = LoopThread("test", lambda: Fake().run())
     await capture.stop()
     assert not capture.finished.done()
 
@@ -97,17 +94,17 @@ async def test_stopped_before_it_began_nothing_happens() -> None:
 async def test_stopped_while_it_begins_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(20):
         source = Fake()
-        capture = CaptureThread(lambda source=source: source)  # type: ignore[misc]
+        capture = LoopThread("test", lambda source=source: source.run())  # type: ignore[misc]
         capture.start()
         await capture.stop()
         assert not capture._thread.is_alive()
 
 
 async def test_a_source_that_does_not_end_is_left_behind_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "STOP_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(threads, "STOP_SECONDS_MAX", 0.05)
     release = threading.Event()
     source = Fake(lambda: bool(release.wait(10)) and None)
-    capture = CaptureThread(lambda: source)
+    capture = LoopThread("test", lambda: source.run())
     capture.start()
     assert await asyncio.to_thread(source.begun.wait, 10)
     async with asyncio.timeout(5):
@@ -124,7 +121,7 @@ async def test_an_error_nobody_waits_for_any_more_harms_nobody() -> None:
     threads = []
 
     async def begin() -> None:
-        capture = CaptureThread(lambda: source)
+        capture = LoopThread("test", lambda: source.run())
         capture.start()
         threads.append(capture._thread)
 
@@ -134,17 +131,15 @@ async def test_an_error_nobody_waits_for_any_more_harms_nobody() -> None:
     assert not threads[0].is_alive()
 
 
-async def test_a_handler_that_blocks_its_loop_does_not_hold_up_capture(app: App, street: Street) -> None:
-    street.change(dsn=f"{app.dsn}?options=-c%20wal_sender_timeout%3D500ms")
-    capture = CaptureThread(lambda: LogicalSource(street.settings, street.journal, street.observer))
-    capture.start()
-    await street.observer.wait_for(lambda: "streaming" in street.observer.states)
-    pid = await app.walsender(street.slot)
-    await app.insert(1)
-    # The very thread of this test stands still, four times as long as the server is patient.
-    threading.Event().wait(2.0)
-    assert await app.walsender(street.slot) == pid
-    assert street.observer.states == ["connecting", "streaming"]
-    assert await street.keys(1) == [1]
-    await capture.stop()
-    assert await capture.finished is None
+async def test_it_answers_from_its_own_loop_until_it_has_ended() -> None:
+    source = Fake()
+    thread = LoopThread("test", source.run)
+    thread.start()
+
+    async def where() -> threading.Thread:
+        return threading.current_thread()
+
+    assert await thread.ask(where) is source.thread
+    await thread.stop()
+    with pytest.raises(RuntimeError, match="thread test has ended"):
+        await thread.ask(where)

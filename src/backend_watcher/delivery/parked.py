@@ -1,0 +1,383 @@
+"""
+Keys that fail: held in the journal with everything that comes after them, tried again, and parked in the end.
+
+The cursor moves on past what is held, and retention with it: one poisoned row holds up nothing but itself, also over
+a restart. `held.py` decides who waits behind whom, `retry.py` when to try again and when to stop trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from backend_watcher import probes
+from backend_watcher.contracts import Clock, HeldChange, HeldKey, Journal, Observer
+from backend_watcher.delivery.gate import Draining, Gate
+from backend_watcher.delivery.health import Health
+from backend_watcher.delivery.held import Held, HeldKeys, Name
+from backend_watcher.delivery.retry import Patience, Verdict, blames_sink, decide
+from backend_watcher.errors import WatcherError
+from backend_watcher.events.change import Change
+
+ERROR_CHARACTERS_MAX = 500
+KEY_CHARACTERS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of offering changes once: so many from the front are done, and the next one met `error`."""
+
+    done: int
+    error: BaseException | None
+
+
+class Offer(Protocol):
+    """Offers changes to the sink once; a change that a function skipped counts as done. Raises nothing."""
+
+    async def __call__(self, changes: Sequence[Change]) -> Attempt:
+        """Offer them."""
+        ...
+
+
+class Keeper:
+    """Keeps the failing keys of one subscription. All of it runs in the subscription's event loop."""
+
+    def __init__(
+        self,
+        subscription: str,
+        journal: Journal,
+        gate: Gate,
+        clock: Clock,
+        observer: Observer,
+        patience: Patience,
+        *,
+        parked_max: int,
+        batch: int,
+        at_once: int,
+        wall: Callable[[], float] = time.time,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._subscription = subscription
+        self._journal = journal
+        self._gate = gate
+        self._clock = clock
+        self._observer = observer
+        self._patience = patience
+        self._parked_max = parked_max
+        self._batch = batch
+        self._at_once = asyncio.Semaphore(at_once)
+        self._wall = wall
+        self._draw = draw
+        self._wake = asyncio.Event()
+        self._offered: set[asyncio.Task[None]] = set()
+        self._broken: BaseException | None = None
+        self.held = HeldKeys()
+        self.health = Health()
+
+    # Taking up, and taking in
+
+    async def load(self) -> None:
+        """Take up what the journal has held since before."""
+        keys = await self._journal.held_keys(self._subscription)
+        newest = -1
+        while keys and (page := await self._journal.held_changes(self._subscription, after=newest)):
+            newest = page[-1].number
+        self.held = HeldKeys(newest + 1)
+        for key in keys:
+            self.held.put(self._taken_up(key))
+        self._gate.look_again()
+        self._wake.set()
+
+    def _taken_up(self, key: HeldKey) -> Held:
+        # The clock on the wall may have jumped: nobody waits longer for that than a first retry would have taken.
+        wait = None if key.due_at is None else min(max(key.due_at - self._wall(), 0.0), self._patience.seconds_max)
+        due = None if wait is None else self._clock.now() + wait
+        names, told = set(key.keys), (key.attempts, key.first_at, key.last_at)
+        return Held(key.number, key.table, key.key, names, key.last, *told, due, key.error, key.remedy, key.changes)
+
+    def hold(self, change: Change, error: BaseException) -> None:
+        """Hold the key of a change that failed for the first time. The change counts as settled from here on."""
+        probes.reach("delivery.before_hold")
+        draw = self._draw()
+        decision = decide(error, 1, 0.0, draw, self._patience, outage=self.health.outage)
+        now, wall = self._clock.now(), self._wall()
+        parked = decision.verdict is Verdict.PARK
+        held = Held(
+            number=self.held.new_number(),
+            table=change.table.full_name,
+            key=key_text(change),
+            names=set(change.identities()),
+            last=change.position,
+            attempts=1,
+            first_at=wall,
+            last_at=wall,
+            due=None if parked else now + decision.seconds,
+            error=error_text(error),
+            remedy=remedy_of(error),
+            changes=1,
+            delay=decision.seconds,
+        )
+        self.held.put(held)
+        if not parked:
+            self.health.failed(held.number)
+        (number,) = self.held.take_numbers(1)
+        self._journal.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
+        probes.reach("delivery.after_hold")
+        self._tell(held)
+
+    def join(self, change: Change) -> bool:
+        """Put a change behind the held key it belongs to; say whether there is one. It counts as settled then."""
+        if not self.held:
+            return False
+        blocking = self.held.blocking(change)
+        if not blocking:
+            return False
+        if len(blocking) == 1 and self.held.knows(blocking[0], change):
+            return True
+        self._join(change, blocking)
+        return True
+
+    def _join(self, change: Change, blocking: Sequence[Held]) -> None:
+        held, other = self.held.join(change, blocking)
+        (number,) = self.held.take_numbers(1)
+        if other is not None:
+            self._journal.forget_key(self._subscription, other.number, into=held.number)
+            self.health.forget(other.number)
+            self._observer.released(self._subscription, other.number)
+        self._journal.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
+        self._observer.held(self._subscription, self._note(held))
+        self._wake.set()
+
+    async def join_truncate(self, truncate: Change) -> None:
+        """Let a truncate follow what is held of its table, as a delete of each of those rows."""
+        for held in self.held.of_table(truncate.table.full_name):
+            if self.held.knows(held, truncate):
+                continue
+            rows = await self._rows_of(held)
+            for name in sorted(held.names & rows.keys()):
+                # Tried meanwhile with success, it owes nothing any more: the truncate itself is enough.
+                if self.held.get(held.number) is held and name[0] == truncate.table.full_name:
+                    self._join(rows[name].as_delete(truncate.transaction, truncate.ordinal), [held])
+
+    async def _rows_of(self, held: Held) -> dict[Name, Change]:
+        """Return the newest held change of each row of a held key."""
+        rows: dict[Name, Change] = {}
+        after = -1
+        while page := await self._journal.held_changes(self._subscription, held.number, after=after):
+            after = page[-1].number
+            rows.update({one.change.identities()[-1]: one.change for one in page if one.change.identities()})
+        return rows
+
+    # Trying again
+
+    def wake(self) -> None:
+        """Look again: at what is due, and whether to drain."""
+        self._wake.set()
+
+    async def run(self, offer: Offer) -> None:
+        """Try held keys when they are due, until drained: what is under way then still ends."""
+        try:
+            while not self._gate.draining:
+                self._wake.clear()
+                if self._broken is not None:
+                    raise self._broken
+                for held in self.held.due(self._clock.now()):
+                    await self._at_once.acquire()
+                    # What waited for its turn may have become part of another key.
+                    if held.into is None and not held.busy and held.due is not None:
+                        self._start(held, offer)
+                    else:
+                        self._at_once.release()
+                await self._next()
+            await asyncio.gather(*self._offered)
+        finally:
+            for task in self._offered:
+                task.cancel()
+            await asyncio.gather(*self._offered, return_exceptions=True)
+
+    async def _next(self) -> None:
+        """Wait until the next key is due, or something changed."""
+        due = self.held.next_due()
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._wake.wait())]
+        if due is not None:
+            waits.append(asyncio.ensure_future(self._clock.sleep(max(due - self._clock.now(), 0.0))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _start(self, held: Held, offer: Offer) -> None:
+        held.busy += 1
+        task = asyncio.create_task(self._try(held, offer), name=f"{self._subscription}: {held.key}")
+        self._offered.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._offered.discard(task)
+        self._at_once.release()
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+
+    async def _try(self, held: Held, offer: Offer) -> None:
+        """Offer what a key holds: the failing change alone, then the rest in batches."""
+        try:
+            limit = 1 if held.attempts else self._batch
+            page = await self._journal.held_changes(self._subscription, held.number, limit=limit)
+            attempt = await offer([one.change for one in page]) if page else Attempt(0, None)
+        except Draining:
+            return
+        finally:
+            held.root().busy -= 1
+        self._after(held.root(), held, page, attempt)
+
+    def _after(self, root: Held, tried: Held, page: Sequence[HeldChange], attempt: Attempt) -> None:
+        done = [one.number for one in page[: attempt.done]]
+        if done:
+            probes.reach("delivery.before_let_go")
+            self._journal.let_go(self._subscription, done)
+            self.held.remove_changes(root, len(done))
+            self._gate.look_again()
+        if self.held.get(root.number) is not root:
+            return  # discarded by a person meanwhile
+        if not page and tried is root:
+            self.held.remove_changes(root, root.changes)
+        if attempt.error is not None:
+            self._failed_again(root, attempt)
+        elif not root.changes:
+            self._release(root)
+        else:
+            root.attempts, root.delay, root.due = 0, 0.0, self._clock.now()
+
+    def _failed_again(self, held: Held, attempt: Attempt) -> None:
+        error = attempt.error
+        assert error is not None
+        if attempt.done:
+            held.attempts, held.delay, held.first_at = 0, 0.0, self._wall()
+        outage = self.health.outage
+        if not outage and not blames_sink(error):
+            held.attempts += 1
+        decision = decide(error, held.attempts, held.delay, self._draw(), self._patience, outage=outage)
+        held.last_at = self._wall()
+        held.error, held.remedy = error_text(error), remedy_of(error)
+        held.delay = decision.seconds
+        if decision.verdict in (Verdict.PARK, Verdict.STOP, Verdict.PAUSE):
+            # A key by itself neither stops nor pauses the others: it waits for the person they would wait for.
+            held.due = None
+            self.health.forget(held.number)
+        else:
+            held.due = self._clock.now() + decision.seconds
+            if not blames_sink(error):
+                self.health.failed(held.number)
+        self._journal.hold_changes(self._subscription, [], self._note(held))
+        self._tell(held)
+
+    def _release(self, held: Held) -> None:
+        self.held.release(held)
+        self.health.forget(held.number)
+        self._journal.forget_key(self._subscription, held.number)
+        self._observer.released(self._subscription, held.number)
+        self._gate.look_again()
+
+    def succeeded(self) -> None:
+        """Note that the sink took something: after an outage everybody who waits is tried soon."""
+        if self.health.succeeded():
+            now = self._clock.now()
+            for held in self.held:
+                if held.due is not None:
+                    held.due, held.delay = min(held.due, now + self._draw()), 0.0
+            self._wake.set()
+
+    # What people do
+
+    def redrive(self, number: int | None = None) -> int:
+        """Try a parked key again now, or all of them; return how many. Raises KeyError."""
+        chosen = [held for held in self.held if held.due is None] if number is None else [self._known(number)]
+        for held in chosen:
+            held.due, held.attempts, held.delay = self._clock.now(), 0, 0.0
+            self._journal.hold_changes(self._subscription, [], self._note(held))
+        self._wake.set()
+        return len(chosen)
+
+    async def discard(self, number: int, *, everything: bool) -> int:
+        """
+        Forget the failing change of a key, and try what waits behind it; or forget all of it.
+
+        Returns how many changes were forgotten. Raises KeyError.
+        """
+        held = self._known(number)
+        while held.busy and self._offered:
+            await asyncio.wait(self._offered, return_when=asyncio.FIRST_COMPLETED)
+        held = self._known(number)
+        if everything:
+            count = held.changes
+            while page := await self._journal.held_changes(self._subscription, number):
+                self._journal.let_go(self._subscription, [one.number for one in page])
+            self._release(held)
+            return count
+        page = await self._journal.held_changes(self._subscription, number, limit=1)
+        self._journal.let_go(self._subscription, [one.number for one in page])
+        self.held.remove_changes(held, len(page))
+        self._gate.look_again()
+        if held.changes:
+            self.redrive(number)
+        else:
+            self._release(held)
+        return len(page)
+
+    def _known(self, number: int) -> Held:
+        held = self.held.get(number)
+        if held is None:
+            raise KeyError(number)
+        return held
+
+    # Room
+
+    @property
+    def full(self) -> bool:
+        """Say that no more may be held: the subscription waits."""
+        return self.held.changes >= self._parked_max
+
+    async def room(self) -> None:
+        """Return when one more change may be held. Raises Draining."""
+        if not self.full:
+            return
+        what = f"{self.held.changes} changes are held; redrive or discard some of them"
+        self._observer.subscription_state(self._subscription, "full", what)
+        await self._gate.until(lambda: not self.full)
+        self._observer.subscription_state(self._subscription, "running", "")
+
+    # Words
+
+    def _note(self, held: Held) -> HeldKey:
+        due_at = None if held.due is None else self._wall() + max(held.due - self._clock.now(), 0.0)
+        return held.note(due_at)
+
+    def _tell(self, held: Held) -> None:
+        self._observer.held(self._subscription, self._note(held))
+        self._wake.set()
+
+
+def key_text(change: Change) -> str:
+    """Write a change's key for people, as JSON; shortened where it is very long."""
+    named = dict(zip(change.table.primary_key, change.key, strict=False))
+    text = msgspec.json.encode(named, enc_hook=str).decode() if named else str(change.position)
+    return text if len(text) <= KEY_CHARACTERS_MAX else text[:KEY_CHARACTERS_MAX] + "…"
+
+
+def error_text(error: BaseException) -> str:
+    """Write an error as one line, not longer than is worth keeping."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return text.replace("\n", " ")[:ERROR_CHARACTERS_MAX]
+
+
+def remedy_of(error: BaseException) -> str:
+    """Return what would mend it."""
+    return error.remedy if isinstance(error, WatcherError) else "Mend the function, then redrive."

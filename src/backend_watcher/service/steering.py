@@ -1,0 +1,184 @@
+"""
+What people do to subscriptions: pause, resume, replay, redrive, discard, forget. Each is written into the audit.
+
+The same operations run in the process that has the journal, and, where none runs, on the journal itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from backend_watcher.contracts import Audit, Journal
+from backend_watcher.delivery.route import Route
+from backend_watcher.delivery.run import SubscriptionLoop
+from backend_watcher.delivery.steer import Replay
+from backend_watcher.delivery.subscription import Subscription
+from backend_watcher.errors import ConfigError
+from backend_watcher.events.position import Position
+from backend_watcher.sinks.memory import Memory
+
+T = TypeVar("T")
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """
+    One operation on one subscription, by whom, and why.
+
+    `number` is a held key's, None for all; `everything` says that a discard takes what waits behind too. `after` and
+    `to` are the range of a replay, `table` a full name and `key` the key's value.
+    """
+
+    operation: str
+    subscription: str
+    by: str
+    reason: str = ""
+    number: int | None = None
+    everything: bool = False
+    after: tuple[int, int] | None = None
+    to: tuple[int, int] | None = None
+    table: str | None = None
+    key: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it: a sentence, and the faults where it was refused."""
+
+    said: str = ""
+    faults: list[str] = []
+
+
+class Loops(Protocol):
+    """Where the loops of subscriptions are to be asked."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the subscriptions."""
+        ...
+
+    async def ask(self, name: str, question: Callable[[SubscriptionLoop], Coroutine[Any, Any, T]]) -> T:
+        """Ask one."""
+        ...
+
+
+class StandingLoops:
+    """The loops of a journal that nobody runs: they have their state, and deliver nothing."""
+
+    def __init__(self, journal: Journal, names: list[str]) -> None:
+        self._journal = journal
+        self.names = sorted(names)
+
+    async def ask(self, name: str, question: Callable[[SubscriptionLoop], Coroutine[Any, Any, T]]) -> T:
+        """Ask a loop that takes up what the journal says of it. Raises KeyError."""
+        if name not in self.names:
+            raise KeyError(name)
+        cursor = (await self._journal.cursors()).get(name, self._journal.last_position)
+        subscription = Subscription(name, Route({}), Memory())
+        loop = SubscriptionLoop(subscription, self._journal, cursor, _Clock(), _Silent())
+        await loop.take_up()
+        return await question(loop)
+
+
+async def steer(journal: Journal, loops: Loops, request: Request) -> Answer:
+    """Do what is asked. A request that cannot be done is answered with its faults."""
+    operation = _OPERATIONS.get(request.operation)
+    try:
+        if operation is None:
+            raise ConfigError([f"operation {request.operation!r}: there are {', '.join(_OPERATIONS)}"])
+        known = set(loops.names) | (set(await journal.cursors()) if request.operation == "forget" else set())
+        if request.subscription not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise ConfigError([f"subscription {request.subscription!r} is unknown; there are: {there}"])
+        said = await operation(journal, loops, request)
+    except ConfigError as error:
+        return Answer(faults=error.faults)
+    except RuntimeError as error:
+        return Answer(faults=[f"subscription {request.subscription!r} has stopped: {error}"])
+    await journal.audit(
+        Audit(time.time(), request.by, request.operation, _subject(request), f"{request.reason} {said}".strip())
+    )
+    return Answer(said=said)
+
+
+def _subject(request: Request) -> str:
+    return request.subscription if request.number is None else f"{request.subscription}/{request.number}"
+
+
+async def _pause(journal: Journal, loops: Loops, request: Request) -> str:
+    await loops.ask(request.subscription, lambda loop: loop.pause(request.by, request.reason))
+    return "paused"
+
+
+async def _resume(journal: Journal, loops: Loops, request: Request) -> str:
+    await loops.ask(request.subscription, lambda loop: loop.resume())
+    return "resumed"
+
+
+async def _replay(journal: Journal, loops: Loops, request: Request) -> str:
+    after = Position(*request.after) if request.after is not None else Position(0, -1)
+    to = Position(*request.to) if request.to is not None else journal.last_position
+    wish = Replay(after, to, request.table, request.key, request.by, time.time())
+    replay = await loops.ask(request.subscription, lambda loop: loop.replay(wish))
+    return f"replaying what was committed after {replay.after}, up to {replay.to}"
+
+
+async def _redrive(journal: Journal, loops: Loops, request: Request) -> str:
+    async def redrive(loop: SubscriptionLoop) -> int:
+        return loop.redrive(request.number)
+
+    count = await _of_key(loops, request, redrive)
+    return f"{count} parked {'key is' if count == 1 else 'keys are'} tried again"
+
+
+async def _discard(journal: Journal, loops: Loops, request: Request) -> str:
+    number = request.number
+    faults = [
+        f"{name}: is missing"
+        for name, given in (("number", number is not None), ("reason", request.reason))
+        if not given
+    ]
+    if faults or number is None:
+        raise ConfigError(faults)
+    count = await _of_key(loops, request, lambda loop: loop.discard(number, everything=request.everything))
+    return f"{count} {'change is' if count == 1 else 'changes are'} discarded"
+
+
+async def _of_key(loops: Loops, request: Request, question: Callable[[SubscriptionLoop], Coroutine[Any, Any, T]]) -> T:
+    try:
+        return await loops.ask(request.subscription, question)
+    except KeyError:
+        raise ConfigError([f"subscription {request.subscription!r} holds no key number {request.number}"]) from None
+
+
+async def _forget(journal: Journal, loops: Loops, request: Request) -> str:
+    if request.subscription in loops.names and not isinstance(loops, StandingLoops):
+        raise ConfigError([f"subscription {request.subscription!r} is running; take it out of the program first"])
+    journal.forget_cursor(request.subscription)
+    await journal.flush()
+    return "its cursor and what it held are forgotten"
+
+
+_OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, str]]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "replay": _replay,
+    "redrive": _redrive,
+    "discard": _discard,
+    "forget": _forget,
+}
+
+
+class _Clock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *told: None
