@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
@@ -73,6 +73,12 @@ class SubscriptionConfig:
     batch_seconds: float = 0.0
     timeout_seconds: float = 30.0
     max_in_flight: int = 10_000
+    coalesce: bool = False
+    attempts: int = 15
+    retry_seconds_max: float = 60.0
+    park: bool = True
+    parked_max: int = 100_000
+    start: Literal["now", "oldest"] = "now"
     sink_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def make_sink(self) -> Sink:
@@ -87,8 +93,8 @@ class Config:
     """
     All settings.
 
-    `overrides` holds, by name, options for subscriptions that are declared in Python: some of concurrency, batch,
-    batch_seconds, timeout_seconds, max_in_flight.
+    `overrides` holds, by name, options for subscriptions that are declared in Python: `batch`, where a function runs,
+    and those of `feeding.Feeding`.
     """
 
     name: str

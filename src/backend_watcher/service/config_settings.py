@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -67,13 +67,27 @@ class JournalSettings(_Strict):
 
 
 class FeedingSettings(_Strict):
-    """How a subscription is fed: the settings that an entry for a function in Python may have."""
+    """How a subscription is fed."""
 
     concurrency: Whole = Field(default=2, ge=1, le=1000, examples=[2])
     batch: Whole = Field(default=1000, ge=1, le=1_000_000, examples=[1000])
     batch_seconds: Seconds = Field(default=0.0, ge=0, le=3600, examples=[0.5])
     timeout_seconds: Seconds = Field(default=30.0, gt=0, le=86400, examples=[30])
     max_in_flight: Whole = Field(default=10_000, ge=1, le=10_000_000, examples=[10_000])
+    coalesce: bool = Field(default=False, examples=[True])
+    attempts: Whole = Field(default=15, ge=1, le=1_000_000, examples=[15])
+    retry_seconds_max: Seconds = Field(default=60.0, gt=0, le=86400, examples=[60])
+    park: bool = Field(default=True, examples=[False])
+    parked_max: Whole = Field(default=100_000, ge=1, le=10_000_000, examples=[100_000])
+    start: Literal["now", "oldest"] = Field(default="now", examples=["oldest"])
+
+
+class HandlerSettings(FeedingSettings):
+    """What an entry for a function in Python may have: also where the function runs."""
+
+    run_in: Literal["loop", "thread", "process"] | None = Field(default=None, examples=["process"])
+    processes: Whole = Field(default=1, ge=1, le=1000, examples=[2])
+    memory_bytes: Whole | None = Field(default=None, ge=64 << 20, examples=[512 << 20])
 
 
 class SubscriptionSettings(FeedingSettings):

@@ -17,7 +17,7 @@ from backend_watcher.postgres.names import parse_name
 from backend_watcher.service.config import SubscriptionConfig
 from backend_watcher.service.config_secrets import BadReferenceError, is_secret, resolve, scrub, show
 from backend_watcher.service.config_settings import (
-    FeedingSettings,
+    HandlerSettings,
     Places,
     SubscriptionSettings,
     faults_of,
@@ -63,20 +63,20 @@ class Entry:
         """It says how a subscription of the program is fed, and nothing else."""
         if "sink" in self._values:
             return False
-        plain = self._values.keys() <= {"name", *FeedingSettings.model_fields}
+        plain = self._values.keys() <= {"name", *HandlerSettings.model_fields}
         return self._name in self._program.names or (plain and not self._program.known and not self._program.complete)
 
     def override(self) -> dict[str, Any]:
         """Return the options that are set."""
         given = {key: value for key, value in self._values.items() if key != "name"}
-        for key in [key for key in given if key in _OURS and key not in FeedingSettings.model_fields]:
+        for key in [key for key in given if key in _OURS and key not in HandlerSettings.model_fields]:
             del given[key]
-            known = ", ".join(FeedingSettings.model_fields)
+            known = ", ".join(HandlerSettings.model_fields)
             self._fault(key, f"{self._name!r} is declared in Python, which decides this; here there may be: {known}")
         try:
-            return FeedingSettings.model_validate(given).model_dump(include=set(given))
+            return HandlerSettings.model_validate(given).model_dump(include=set(given))
         except ValidationError as error:
-            self.faults += faults_of(error, FeedingSettings, self._places, ("subscription", self._name)).values()
+            self.faults += faults_of(error, HandlerSettings, self._places, ("subscription", self._name)).values()
             return {}
 
     def subscription(self) -> SubscriptionConfig | None:

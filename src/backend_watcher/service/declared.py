@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from backend_watcher.service.config import Config, SubscriptionConfig
+from backend_watcher.service.feeding import NAMES, fed
 from backend_watcher.service.watcher import Wanted, Watcher
 
 
@@ -17,8 +18,7 @@ def wanted_of(config: Config, watcher: Watcher | None) -> list[Wanted]:
     settings = Watcher(config.name)
     for entry in config.subscriptions:
         _declare(settings, entry)
-    limits = {entry.name: {"max_in_flight": entry.max_in_flight} for entry in config.subscriptions}
-    return declared + [_overridden(one, limits[one.name]) for one in settings.wanted]
+    return declared + settings.wanted
 
 
 def _declare(watcher: Watcher, entry: SubscriptionConfig) -> None:
@@ -35,30 +35,14 @@ def _declare(watcher: Watcher, entry: SubscriptionConfig) -> None:
         truncate=entry.truncate,
         name=entry.name,
         batch=entry.batch,
-        batch_seconds=entry.batch_seconds,
-        concurrency=entry.concurrency,
-        timeout_seconds=entry.timeout_seconds,
+        **{name: getattr(entry, name) for name in NAMES},
     )
 
 
 def _overridden(wanted: Wanted, override: Mapping[str, Any]) -> Wanted:
     """Return the subscription with other options; what is not named stays as declared."""
-    options = wanted.options
-    batch = replace(
-        options.batch,
-        changes=override.get("batch", options.batch.changes),
-        seconds=override.get("batch_seconds", options.batch.seconds),
-    )
-    timeout = override.get("timeout_seconds", options.timeout_seconds)
-    if timeout != options.timeout_seconds and hasattr(wanted.sink, "timeout_seconds"):
-        wanted.sink.timeout_seconds = timeout
-    return replace(
-        wanted,
-        options=replace(
-            options,
-            batch=batch,
-            concurrency=override.get("concurrency", options.concurrency),
-            timeout_seconds=timeout,
-            max_in_flight=override.get("max_in_flight", options.max_in_flight),
-        ),
-    )
+    options = fed(wanted.options, override)
+    if options.timeout_seconds != wanted.options.timeout_seconds and hasattr(wanted.sink, "timeout_seconds"):
+        wanted.sink.timeout_seconds = options.timeout_seconds
+    where = {name: override[name] for name in ("run_in", "processes", "memory_bytes") if name in override}
+    return replace(wanted, options=options, **where)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack, get_args
 
 from backend_watcher.contracts import Sink, Transform
 from backend_watcher.delivery.batch import BatchLimits
@@ -23,6 +23,7 @@ from backend_watcher.delivery.route import ALL_OPERATIONS, Predicate, Rule
 from backend_watcher.delivery.subscription import Options
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.change import Operation
+from backend_watcher.service.feeding import Feeding, faults_of, fed
 from backend_watcher.sinks.handler import Handler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -30,6 +31,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 NAME = re.compile(r"[a-z0-9_]{1,40}")
 
 Wish = bool | Sequence[str]
+
+RunIn = Literal["loop", "thread", "process"]
+"""Where a function runs; without it an `async def` on the loop and a plain `def` in a thread."""
+
+HANDLER_OPTIONS = Options()
+SINK_OPTIONS = Options(concurrency=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,10 @@ class Wanted:
     sink: Sink
     options: Options
     transforms: tuple[Transform, ...] = ()
+    function: Callable[..., Any] | None = None
+    run_in: RunIn | None = None
+    processes: int = 1
+    memory_bytes: int | None = None
 
     def rule(self, full_name: str) -> Rule:
         """Return the rule for one of its tables, by its full name."""
@@ -78,9 +89,10 @@ class Watcher:
         when: Predicate | None = None,
         name: str | None = None,
         batch: int | None = None,
-        batch_seconds: float = 0.0,
-        concurrency: int = 8,
-        timeout_seconds: float = 30.0,
+        run_in: RunIn | None = None,
+        processes: int = 1,
+        memory_bytes: int | None = None,
+        **feeding: Unpack[Feeding],
     ) -> Callable[[Function], Function]:
         """
         Call a function for each change of the tables, or, with `batch`, for up to so many at a time.
@@ -88,20 +100,24 @@ class Watcher:
         Without any of insert, update, delete and truncate it is called for all of them; `update=["stock"]`
         means updates that changed one of these columns. `when` is a predicate on the change. Of one row the
         function sees the changes in commit order, one at a time; `concurrency=1` keeps all of them so. An
-        `async def` runs on the event loop, a plain `def` in a thread. It may see a change again after a
-        crash: `change.event_id` is the same then.
+        `async def` runs on an event loop of the subscription's own, a plain `def` in a thread;
+        `run_in="process"` runs it in `processes` processes, each with `memory_bytes` at most, where it can
+        neither eat the watcher's time nor end it. It may see a change again after a crash: `change.event_id` is
+        the same then. It may raise `Retry(after_seconds)` or `Skip(reason)`. `feeding` are the options of
+        every subscription.
         """
         operations, columns = _operations(insert, update, delete, truncate)
 
         def register(function: Function) -> Function:
-            sink = Handler(function, batch=batch is not None, timeout_seconds=timeout_seconds)
-            options = Options(
-                concurrency=concurrency,
-                batch=BatchLimits(changes=batch or BatchLimits().changes, seconds=batch_seconds),
-                timeout_seconds=timeout_seconds,
-            )
             subscription = name or str(getattr(function, "__name__", type(function).__name__))
-            self._add(Wanted(subscription, tuple(tables), operations, columns, when, sink, options))
+            given = {**feeding, "batch": BatchLimits().changes if batch is None else batch}
+            faults = faults_of(given)
+            options = HANDLER_OPTIONS if faults else fed(HANDLER_OPTIONS, given)
+            sink = Handler(function, batch=batch is not None, timeout_seconds=options.timeout_seconds)
+            transforms: tuple[Transform, ...] = ()
+            where = (function, run_in, processes, memory_bytes)
+            wanted = Wanted(subscription, tuple(tables), operations, columns, when, sink, options, transforms, *where)
+            self._add(wanted, faults)
             return function
 
         return register
@@ -119,22 +135,18 @@ class Watcher:
         transform: Transform | Sequence[Transform] = (),
         name: str | None = None,
         batch: int = 1000,
-        batch_seconds: float = 0.0,
-        concurrency: int = 2,
-        timeout_seconds: float = 30.0,
+        **feeding: Unpack[Feeding],
     ) -> None:
         """Send the changes of one or more tables to a sink; the other arguments are as for `on`."""
         tables = (table,) if isinstance(table, str) else tuple(table)
         operations, columns = _operations(insert, update, delete, truncate)
         kind = str(sink.describe().get("kind", type(sink).__name__))
         transforms = (transform,) if callable(transform) else tuple(transform)
-        options = Options(
-            concurrency=concurrency,
-            batch=BatchLimits(changes=batch, seconds=batch_seconds),
-            timeout_seconds=timeout_seconds,
-        )
         subscription = name or "_".join([kind, *(re.sub(r"\W", "_", t.rpartition(".")[2]) for t in tables)])
-        self._add(Wanted(subscription, tables, operations, columns, when, sink, options, transforms))
+        given = {**feeding, "batch": batch}
+        faults = faults_of(given)
+        options = SINK_OPTIONS if faults else fed(SINK_OPTIONS, given)
+        self._add(Wanted(subscription, tables, operations, columns, when, sink, options, transforms), faults)
 
     def transform(self, *tables: str) -> Callable[[Function], Function]:
         """
@@ -150,16 +162,18 @@ class Watcher:
 
         return register
 
-    def _add(self, wanted: Wanted) -> None:
-        faults = []
+    def _add(self, wanted: Wanted, wrong: Sequence[str]) -> None:
+        faults = [f"subscription {wanted.name!r}: {fault}" for fault in wrong]
         if not NAME.fullmatch(wanted.name):
             faults.append(f"subscription {wanted.name!r}: a name has 1 to 40 of a-z, 0-9 and _; give one with name=")
         if not wanted.tables:
             faults.append(f"subscription {wanted.name!r}: name at least one table")
         if any(there.name == wanted.name for there in self.wanted):
             faults.append(f"subscription {wanted.name!r} is declared twice; give one of them another name=")
-        if wanted.options.concurrency < 1 or wanted.options.batch.changes < 1 or wanted.options.timeout_seconds <= 0:
-            faults.append(f"subscription {wanted.name!r}: concurrency, batch and timeout_seconds must be above 0")
+        if wanted.run_in not in (None, *get_args(RunIn)):
+            faults.append(f"subscription {wanted.name!r}: run_in is one of {', '.join(get_args(RunIn))}")
+        if wanted.processes < 1:
+            faults.append(f"subscription {wanted.name!r}: processes must be 1 or more")
         if faults:
             raise ConfigError(faults)
         self.wanted.append(wanted)
