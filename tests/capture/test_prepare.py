@@ -230,6 +230,21 @@ async def test_the_slot_of_another_journal_is_not_read(app: App, street: Street)
     assert isinstance(await street.refusal(), ConfigError)
 
 
+async def test_another_publication_than_the_journals_has_to_be_accepted(app: App, street: Street) -> None:
+    await begun(app, street)
+    other = f"{street.slot}_2"
+    await app.run(f"CREATE PUBLICATION {other} FOR TABLE products")
+    street.change(publication=other)
+    assert isinstance(await street.refusal(), ConfigError)
+    street.change(adopt_slot=True)
+    async with street.listening():
+        await app.insert(2)
+        assert await street.keys(2) == [1, 2]
+    identity = await street.journal.identity()
+    assert identity is not None
+    assert identity.publication == other
+
+
 async def test_it_does_not_begin_where_commits_would_wait_for_it(own_server: EmbeddedPostgres) -> None:
     journal = MemoryJournal()
     await journal.open()

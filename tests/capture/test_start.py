@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_new
+from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_names, check_new
 from backend_watcher.contracts import Identity
 from backend_watcher.errors import (
     ConfigError,
@@ -22,6 +22,7 @@ from backend_watcher.errors import (
 IDENTITY = Identity("71", 3, "shop_slot", "shop")
 DURABLE = 0x2000
 SLOT = SlotSeen("pgoutput", "shop", 0x1F00, None)
+FAILED_OVER = replace(SLOT, failover=True)
 SEEN = SourceSeen("71", 3, 0x3000, "shop", SLOT, publication_exists=True)
 
 
@@ -36,6 +37,7 @@ def with_slot(**values: object) -> SourceSeen:
         with_slot(confirmed_flush_lsn=DURABLE),
         with_slot(confirmed_flush_lsn=0),
         replace(SEEN, flush_lsn=DURABLE),
+        replace(SEEN, timeline=5, fork_lsn=DURABLE, slot=FAILED_OVER),
     ],
 )
 def test_a_journal_goes_on_where_it_ended(seen: SourceSeen) -> None:
@@ -48,6 +50,14 @@ def test_a_journal_goes_on_where_it_ended(seen: SourceSeen) -> None:
         (replace(SEEN, system_identifier="72"), WrongCluster, "written from cluster 71, the server is 72"),
         (replace(SEEN, timeline=4), WrongCluster, "timeline 3, the server is on 4"),
         (replace(SEEN, timeline=2), WrongCluster, "restored or promoted"),
+        (replace(SEEN, timeline=4, fork_lsn=DURABLE - 1, slot=FAILED_OVER), WrongCluster, "which began at 0/1FFF"),
+        (replace(SEEN, timeline=4, fork_lsn=DURABLE), WrongCluster, "no failover slot"),
+        (replace(SEEN, timeline=4, fork_lsn=DURABLE, slot=None), SlotLost, "was not copied to this server"),
+        (
+            replace(SEEN, timeline=4, fork_lsn=DURABLE, slot=replace(FAILED_OVER, confirmed_flush_lsn=DURABLE + 1)),
+            SlotMoved,
+            "stands at",
+        ),
         (replace(SEEN, flush_lsn=DURABLE - 1), WrongCluster, "reaches 0/2000, the server only 0/1FFF"),
         (replace(SEEN, slot=None), SlotLost, "'shop_slot' does not exist any more"),
         (with_slot(lost_because="wal_removed"), SlotLost, "is lost: wal_removed"),
@@ -70,6 +80,12 @@ def test_another_slot_than_the_journals_is_a_wrong_setting() -> None:
         ConfigError, match=r"source\.slot is 'other', but the journal was written from slot 'shop_slot'"
     ):
         check_known("other", IDENTITY, DURABLE, SEEN)
+
+
+def test_another_publication_than_the_journals_is_a_wrong_setting() -> None:
+    check_names(IDENTITY, "shop")
+    with pytest.raises(ConfigError, match=r"source.publication is 'other', but the journal was written with 'shop'"):
+        check_names(IDENTITY, "other")
 
 
 def test_of_several_reasons_the_cluster_is_named_first() -> None:

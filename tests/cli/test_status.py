@@ -46,6 +46,12 @@ def now(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
     return found
 
 
+def test_wal_that_is_held_back_is_shown_against_its_budget(run: Run, now: list[Status]) -> None:
+    slot = SlotStatus("s", True, 0x100, 6 << 30, "extended", False, 10 << 30, "the slot holds much")
+    now.append(make(source=SourceStatus("db:5432/shop", True, None, None, slot)))
+    assert "holds 6.0 GiB of WAL (of 10.0 GiB); WARNING: the slot holds much" in run("status").out
+
+
 def test_everything_for_people(run: Run, now: list[Status]) -> None:
     now.append(make())
     done = run("status")

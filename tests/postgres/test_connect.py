@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import time
 import traceback
 
 import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable, WatcherError
-from backend_watcher.postgres.connect import Connection, address_of, connect
+from backend_watcher.postgres.connect import Connection, address_of, answering, connect, refuses_sessions
+from backend_watcher.postgres.refusal import SHUTDOWN_SECONDS
+from backend_watcher.postgres.translate import translating
 
 from .conftest import make_role
 
@@ -174,3 +180,33 @@ async def test_a_dsn_of_another_library_is_explained() -> None:
 
 def test_an_address_names_neither_role_nor_password() -> None:
     assert address_of(f"postgresql://u:{CANARY}@db.example:6432/shop") == "db.example:6432/shop"
+
+
+async def test_what_is_not_answered_in_time_is_a_lost_connection(conn: Connection) -> None:
+    with answering(conn, 60.0):
+        await conn.execute("SELECT pg_sleep(0)")
+    begun = time.monotonic()
+    with pytest.raises(SourceUnavailable, match="is lost"), translating(), answering(conn, 0.2):
+        await conn.execute("SELECT pg_sleep(20)")
+    assert time.monotonic() - begun < 10
+    with pytest.raises(SourceUnavailable), translating(), answering(conn, 0.01):
+        await conn.execute("SELECT 1")
+
+
+async def test_a_server_that_takes_sessions_and_one_that_is_not_there(dsn: str) -> None:
+    assert not await refuses_sessions(dsn)
+    assert not await refuses_sessions(f"postgresql://postgres:{CANARY}@127.0.0.1:1/shop")
+    assert not await refuses_sessions(dsn.replace("://postgres:", "://nobody:"))
+
+
+async def test_a_server_in_a_smart_shutdown_refuses_sessions() -> None:
+    with EmbeddedPostgres() as own:
+        async with await connect(own.dsn, purpose="stays") as stays:
+            assert not await refuses_sessions(own.dsn)
+            os.kill(own.pid, signal.SIGTERM)
+            async with asyncio.timeout(10):
+                while not await refuses_sessions(own.dsn):
+                    await stays.execute("SELECT 1")
+            error = await _refused(own.dsn)
+            assert isinstance(error, SourceUnavailable)
+            assert error.after_seconds == SHUTDOWN_SECONDS

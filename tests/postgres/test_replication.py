@@ -16,7 +16,7 @@ from backend_watcher.errors import (
 )
 from backend_watcher.postgres import catalog, publications, slots
 from backend_watcher.postgres.connect import Connection
-from backend_watcher.postgres.replication import Received, ReplicationStream
+from backend_watcher.postgres.replication import Received, ReplicationStream, fork_of
 
 from .conftest import make
 from .test_names import HOSTILE
@@ -266,3 +266,24 @@ async def test_closed_twice_the_slot_is_free(conn: Connection, stream: Replicati
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (facts := await slots.look(conn, slot)) is None or facts.active:
             pass
+
+
+def test_where_a_history_left_another_timeline() -> None:
+    history = "1\t0/3000148\tno recovery target specified\n\n2\tA/B000000\tbefore 2026-01-01\n"
+    assert [fork_of(history, timeline) for timeline in (1, 2, 3)] == [0x3000148, 0xA0B000000, None]
+    assert fork_of("", 1) is None
+
+
+async def test_a_timeline_that_the_server_does_not_know_is_refused(stream: ReplicationStream) -> None:
+    await stream.open()
+    with pytest.raises(WatcherError):
+        await stream.fork_lsn(99, 1)
+
+
+async def test_every_notice_is_told(conn: Connection, stream: ReplicationStream) -> None:
+    told: list[bool] = []
+    stream.listen(lambda: told.append(True))
+    await stream.open()
+    assert stream._connection is not None
+    await stream._connection.execute("DO $$ BEGIN RAISE NOTICE 'hear'; END $$")
+    assert told

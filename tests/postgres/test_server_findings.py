@@ -106,6 +106,14 @@ def test_each_setting(facts: dict[str, Any], code: str, remedy: str) -> None:
     assert remedy in found[code].remedy
 
 
+def test_a_limit_below_our_own_budget_is_told() -> None:
+    assert bad(judge_server(SERVER, None, 2**30)) == {}
+    found = bad(judge_server(SERVER, None, 2**30 + 1))
+    assert list(found) == ["max_slot_wal_keep_size"]
+    assert "1024 MB, below source.max_wal_bytes (1025 MB)" in found["max_slot_wal_keep_size"].message
+    assert "= '1025MB'" in found["max_slot_wal_keep_size"].remedy
+
+
 def test_what_does_no_harm() -> None:
     calm = replace(SERVER, synchronous_standby_names="replica_1", idle_slot_timeout_seconds=3 * 86400.0)
     assert bad(judge_server(calm, None)) == {}

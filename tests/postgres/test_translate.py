@@ -7,7 +7,7 @@ import pytest
 
 from backend_watcher.errors import Bug, SlotLost, SourceRefused, SourceUnavailable, WatcherError
 from backend_watcher.postgres.connect import Connection, connect
-from backend_watcher.postgres.translate import error_of, one_line, translate, translating
+from backend_watcher.postgres.translate import error_of, one_line, state_of, translate, translating
 
 from .conftest import make
 
@@ -63,6 +63,11 @@ def test_everything_else_is_said_too() -> None:
     assert translate(TimeoutError()).message.endswith("TimeoutError")
     assert isinstance(translate(psycopg.ProgrammingError("used wrongly")), Bug)
     assert isinstance(translate(KeyError("x")), Bug)
+
+
+def test_the_state_that_the_server_gave_can_be_read_again() -> None:
+    assert state_of(error_of("58P01", "PostgreSQL says: gone (SQLSTATE 58P01)")) == "58P01"
+    assert state_of(SlotLost("SQLSTATE unknown")) is None
 
 
 def test_one_line_is_one_line() -> None:

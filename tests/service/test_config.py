@@ -23,6 +23,7 @@ name = "shop"
 [source]
 dsn = "postgresql://watcher:hunter2@db.example.com:5432/shop"
 heartbeat_seconds = 5
+max_wal_bytes = 1073741824
 
 [journal]
 quota_bytes = 1073741824
@@ -78,6 +79,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD)
     assert (config.name, config.source.dsn, config.source.slot) == ("shop", DSN, "watcher_shop")
     assert (config.source.publication, config.source.heartbeat_seconds) == ("watcher_shop", 5.0)
+    assert config.source.max_wal_bytes == 1 << 30
     assert (config.journal.path, config.journal.quota_bytes) == (Path(".watcher/shop.journal"), 1 << 30)
     assert config.journal.retain_seconds == 86400
     cache, lines = config.subscriptions

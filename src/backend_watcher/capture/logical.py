@@ -9,24 +9,27 @@ and a slow look at what could go wrong around us.
 from __future__ import annotations
 
 import asyncio
-import random
+import itertools
 import time
 from collections.abc import Mapping
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
-from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare, refuse_synchronous
+from backend_watcher.capture.again import Again
+from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
+from backend_watcher.capture.watch import WATCH_SECONDS, SourceWatch, slot_error
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.pgoutput import Relation
 from backend_watcher.decode.tables import make_table
-from backend_watcher.errors import BecameSynchronous, PublicationLost, RetryKind, SourceUnavailable, WatcherError
+from backend_watcher.errors import RetryKind, SourceRefused, SourceUnavailable, WatcherError
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
-from backend_watcher.postgres import catalog, publications, slots
-from backend_watcher.postgres.connect import Connection, connect
+from backend_watcher.postgres import catalog
+from backend_watcher.postgres.connect import Connection, connect, refuses_sessions
+from backend_watcher.postgres.refusal import SHUTDOWN_SECONDS
 from backend_watcher.postgres.replication import Received, ReplicationStream
-from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat, existing_tables
+from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat
 
 RECEIVE_BYTES = 256 * 1024
 """How much is taken from the socket at a time; about the size of a journal block under load."""
@@ -37,9 +40,8 @@ cost as much to wake for as one, so blocks get fuller, fsyncs fewer, and Postgre
 """
 FEEDBACK_GAP_SECONDS = 0.1
 ALIVE_SECONDS = 1.0
-WATCH_SECONDS = 30.0
-RETRY_SECONDS_MIN = 0.5
-RETRY_SECONDS_MAX = 10.0
+PING_EACH = 4
+"""One in so many looks whether the server lives also asks whether it still takes sessions."""
 
 
 class LogicalSource:
@@ -64,17 +66,16 @@ class LogicalSource:
         """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
         loop = asyncio.get_running_loop()
         unlisten = self._journal.listen(lambda: _threadsafe_set(loop, self._progress))
-        delay = 0.0
+        again = Again()
         try:
             while True:
                 begun = time.monotonic()
+                delay = 0.0
                 try:
                     await self._session()
-                except* SourceUnavailable as group:
+                except* WatcherError as group:
                     error = _first(group)
-                    if time.monotonic() - begun > RETRY_SECONDS_MAX:
-                        delay = 0.0
-                    delay = min(RETRY_SECONDS_MAX, random.uniform(RETRY_SECONDS_MIN, max(RETRY_SECONDS_MIN, 3 * delay)))
+                    delay = again.after(error, time.monotonic() - begun, self._journal.durable_lsn)
                     self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
                 await asyncio.sleep(delay)
         except BaseExceptionGroup as group:
@@ -91,13 +92,23 @@ class LogicalSource:
             connection = await connect(self._settings.dsn, purpose="control")
             prepared = await prepare(connection, stream, self._settings, self._journal)
             self._keys = prepared.keys
-            await stream.start(self._settings.slot, prepared.start_lsn, self._settings.publication)
+            await self._start(stream, connection, prepared)
             self._observer.source_state("streaming", "")
             await self._stream(stream, connection, prepared)
         finally:
             await stream.close()
             if connection is not None:
                 await connection.close()
+
+    async def _start(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
+        try:
+            await stream.start(self._settings.slot, prepared.start_lsn, self._settings.publication)
+        except SourceRefused:
+            # In words that differ from version to version; the slot itself says it in one way.
+            lost = await slot_error(connection, self._settings.slot)
+            if lost is not None:
+                raise lost from None
+            raise
 
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
@@ -106,7 +117,8 @@ class LogicalSource:
             group.create_task(self._feedback(stream, acknowledgement, prepared.feedback_seconds))
             group.create_task(self._heartbeat(connection))
             group.create_task(self._leave_with(connection))
-            group.create_task(self._watch(stream, connection, prepared.oids))
+            watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
+            group.create_task(watch.run(self._watch_seconds))
 
     async def _read(
         self, stream: ReplicationStream, connection: Connection, acknowledgement: Acknowledgement, start_lsn: int
@@ -215,25 +227,13 @@ class LogicalSource:
 
     async def _leave_with(self, connection: Connection) -> None:
         """End the stream when the server ends its sessions: a fast shutdown must not wait for the journal."""
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(ALIVE_SECONDS)
             await check_alive(connection)
-
-    async def _watch(self, stream: ReplicationStream, connection: Connection, oids: frozenset[int]) -> None:
-        """Look, rarely, whether the publication is whole and the source's commits do not wait for us."""
-        while True:
-            for sender in await slots.walsenders(connection, pid=stream.backend_pid):
-                if sender.is_synchronous:
-                    raise BecameSynchronous(f"PostgreSQL made this walsender {sender.sync_state}")
-                if sender.sync_state is None:
-                    # Our role may not see it; the setting says whether it could be.
-                    refuse_synchronous((await catalog.server(connection)).synchronous_standby_names)
-            facts = await publications.look(connection, self._settings.publication)
-            if facts is None:
-                raise PublicationLost(f"publication {self._settings.publication!r} was dropped")
-            if missing := await existing_tables(connection, oids - facts.oids):
-                raise PublicationLost(f"publication {self._settings.publication!r} lost {', '.join(missing)}")
-            await asyncio.sleep(self._watch_seconds)
+            if number % PING_EACH == 0 and await refuses_sessions(self._settings.dsn):
+                error = SourceUnavailable("PostgreSQL takes no sessions any more: it shuts down")
+                error.after_seconds = SHUTDOWN_SECONDS
+                raise error
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> WatcherError:

@@ -7,20 +7,25 @@ lost without a word on 18.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend_watcher import probes
-from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_new
+from backend_watcher.capture.drift import Coverage, gaps
+from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_names, check_new
 from backend_watcher.contracts import Identity, Journal
-from backend_watcher.errors import BecameSynchronous
-from backend_watcher.postgres import catalog, publications, slots, standbys
+from backend_watcher.errors import BecameSynchronous, PublicationLost
+from backend_watcher.postgres import catalog, publications, slots, standbys, surroundings
 from backend_watcher.postgres.catalog import Server, TableFacts
 from backend_watcher.postgres.connect import APPLICATION_NAME, Connection
-from backend_watcher.postgres.replication import ReplicationStream
+from backend_watcher.postgres.replication import ReplicationStream, SystemIdentity
 
 CREATING = "creating_slot"
 """The note that says a slot of ours may exist although the journal has no identity yet."""
 
+PUBLISHED = "published"
+"""The note that says how the publication covered the watched tables when it was last looked at."""
+
+MAX_WAL_BYTES = 10 << 30
 _FAILOVER_SINCE = 170_000
 FEEDBACK_SECONDS_MAX = 10.0
 _FEEDBACK_SHARE = 3.0
@@ -37,6 +42,7 @@ class LogicalSettings:
     heartbeat_seconds: float = 10.0
     adopt_slot: bool = False
     journal_name: str = ""
+    max_wal_bytes: int = MAX_WAL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Prepared:
 
     start_lsn: int
     keys: dict[int, tuple[str, ...]]
-    oids: frozenset[int]
+    coverage: Coverage
     feedback_seconds: float
 
 
@@ -62,32 +68,98 @@ async def prepare(
     refuse_synchronous(server.synchronous_standby_names)
     tables = list((await catalog.tables(connection, settings.tables)).values())
     identity = await journal.identity()
-    publication = await publications.look(connection, settings.publication)
-    seen = SourceSeen(
-        system.system_identifier,
-        system.timeline,
-        system.flush_lsn,
-        server.database,
-        await _slot(connection, settings.slot),
-        publication is not None,
-    )
+    seen = await _see(connection, stream, settings, system, server, identity)
     if identity is None:
         start_lsn = await _begin(connection, settings, journal, server, seen, tables)
     else:
-        check_known(settings.slot, identity, journal.durable_lsn, seen)
-        start_lsn = journal.durable_lsn
-        await publications.align(connection, settings.publication, tables)
+        start_lsn = await _go_on(connection, settings, journal, identity, seen, tables)
+    coverage = await _coverage(connection, settings.publication, tables)
+    if (note := coverage.to_note()) != await journal.get_note(PUBLISHED):
+        await journal.set_note(PUBLISHED, note)
     timeout = server.wal_sender_timeout_seconds
     feedback = min(FEEDBACK_SECONDS_MAX, timeout / _FEEDBACK_SHARE) if timeout > 0 else FEEDBACK_SECONDS_MAX
-    return Prepared(
-        start_lsn, {table.oid: table.primary_key for table in tables}, frozenset(t.oid for t in tables), feedback
-    )
+    return Prepared(start_lsn, {table.oid: table.primary_key for table in tables}, coverage, feedback)
 
 
 def refuse_synchronous(setting: str) -> None:
     """Raise BecameSynchronous where commits would wait for a walsender of our name."""
     if standbys.chooses(setting, f"{APPLICATION_NAME}:capture"):
         raise BecameSynchronous(f"synchronous_standby_names is {setting!r}, which means this watcher too")
+
+
+async def _see(
+    connection: Connection,
+    stream: ReplicationStream,
+    settings: LogicalSettings,
+    system: SystemIdentity,
+    server: Server,
+    identity: Identity | None,
+) -> SourceSeen:
+    fork_lsn = None
+    if identity is not None and system.timeline > identity.timeline:
+        fork_lsn = await stream.fork_lsn(system.timeline, identity.timeline)
+    return SourceSeen(
+        system.system_identifier,
+        system.timeline,
+        system.flush_lsn,
+        server.database,
+        await _slot(connection, settings.slot),
+        await publications.look(connection, settings.publication) is not None,
+        fork_lsn,
+    )
+
+
+async def _go_on(
+    connection: Connection,
+    settings: LogicalSettings,
+    journal: Journal,
+    identity: Identity,
+    seen: SourceSeen,
+    tables: list[TableFacts],
+) -> int:
+    """Continue a journal where it ended, and follow it to another timeline or publication where that is allowed."""
+    if not settings.adopt_slot:
+        check_names(identity, settings.publication)
+    check_known(settings.slot, identity, journal.durable_lsn, seen)
+    if not settings.adopt_slot:
+        await _refuse_gaps(connection, settings.publication, journal, tables)
+    await publications.align(connection, settings.publication, tables)
+    now = replace(identity, timeline=seen.timeline, publication=settings.publication)
+    if now != identity:
+        await journal.save_identity(now, journal.durable_lsn)
+    return journal.durable_lsn
+
+
+async def _refuse_gaps(connection: Connection, publication: str, journal: Journal, tables: list[TableFacts]) -> None:
+    """Raise PublicationLost where a table was not published all the time since the last look."""
+    before = Coverage.from_note(await journal.get_note(PUBLISHED))
+    if before is None:
+        return
+    before = before.only(table.full_name for table in tables)
+    seen = await surroundings.look(
+        connection, slot="", pid=0, publication=publication, names=_names(tables), oids=before.oids
+    )
+    raise_gaps(publication, gaps(before, seen.publication, seen.tables))
+
+
+def raise_gaps(publication: str, lines: list[str]) -> None:
+    """Raise PublicationLost if there is anything to say."""
+    if lines:
+        raise PublicationLost(
+            f"publication {publication!r} may have left out rows: {'; '.join(lines)}",
+            remedy="Make the publication whole, accept it with `watcher run --adopt-slot`, and load the tables again.",
+        )
+
+
+async def _coverage(connection: Connection, publication: str, tables: list[TableFacts]) -> Coverage:
+    seen = await surroundings.look(connection, slot="", pid=0, publication=publication, names=_names(tables))
+    if seen.publication is None:
+        raise PublicationLost(f"publication {publication!r} was dropped")
+    return Coverage.of(seen.publication, seen.tables, [table.full_name for table in tables])
+
+
+def _names(tables: list[TableFacts]) -> list[tuple[str, str]]:
+    return [(table.schema, table.name) for table in tables]
 
 
 async def _begin(
@@ -123,4 +195,4 @@ async def _slot(connection: Connection, name: str) -> SlotSeen | None:
     if facts is None:
         return None
     lost = (facts.invalidation_reason or facts.wal_status) if facts.is_lost else None
-    return SlotSeen(facts.plugin, facts.database, facts.confirmed_flush_lsn, lost)
+    return SlotSeen(facts.plugin, facts.database, facts.confirmed_flush_lsn, lost, facts.failover)

@@ -31,11 +31,16 @@ class SlotSeen:
     database: str | None
     confirmed_flush_lsn: int | None
     lost_because: str | None
+    failover: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSeen:
-    """The server, the slot and the publication as they are now; None for what does not exist."""
+    """
+    The server, the slot and the publication as they are now; None for what does not exist.
+
+    `fork_lsn` is where the server's history left the journal's timeline, None if it never was on it.
+    """
 
     system_identifier: str
     timeline: int
@@ -43,6 +48,7 @@ class SourceSeen:
     database: str
     slot: SlotSeen | None
     publication_exists: bool
+    fork_lsn: int | None = None
 
 
 def check_known(slot_name: str, identity: Identity, durable_lsn: int, seen: SourceSeen) -> None:
@@ -56,10 +62,7 @@ def check_known(slot_name: str, identity: Identity, durable_lsn: int, seen: Sour
             f"the journal was written from cluster {identity.system_identifier}, the server is {seen.system_identifier}"
         )
     if seen.timeline != identity.timeline:
-        raise WrongCluster(
-            f"the journal was written on timeline {identity.timeline}, the server is on {seen.timeline}: "
-            "it was restored or promoted since"
-        )
+        _check_promoted(identity, durable_lsn, seen)
     if seen.flush_lsn < durable_lsn:
         raise WrongCluster(
             f"the journal reaches {format_lsn(durable_lsn)}, the server only {format_lsn(seen.flush_lsn)}: "
@@ -73,16 +76,50 @@ def check_known(slot_name: str, identity: Identity, durable_lsn: int, seen: Sour
         )
     slot = seen.slot
     if slot is None:
-        raise SlotLost(f"replication slot {identity.slot!r} does not exist any more")
+        raise SlotLost(f"replication slot {identity.slot!r} does not exist any more, or was not copied to this server")
     _check_slot(identity.slot, slot, seen.database)
     assert slot.confirmed_flush_lsn is not None
     if slot.confirmed_flush_lsn > durable_lsn:
         raise SlotMoved(
             f"slot {identity.slot!r} stands at {format_lsn(slot.confirmed_flush_lsn)}, "
-            f"after the journal's end at {format_lsn(durable_lsn)}"
+            f"after the journal's end at {format_lsn(durable_lsn)}: it was advanced or made again, or this journal "
+            "is an older copy"
         )
     if not seen.publication_exists:
         raise PublicationLost(f"publication {identity.publication!r} does not exist any more")
+
+
+def check_names(identity: Identity, publication: str) -> None:
+    """Raise ConfigError where the settings name another publication than the journal was written with."""
+    if publication != identity.publication:
+        raise ConfigError(
+            [f"source.publication is {publication!r}, but the journal was written with {identity.publication!r}"],
+            remedy="Correct source.publication, or accept the other one with `watcher run --adopt-slot`.",
+        )
+
+
+def _check_promoted(identity: Identity, durable_lsn: int, seen: SourceSeen) -> None:
+    """
+    Let a journal follow a promotion only where nothing is missing and nothing is too much.
+
+    All it holds was committed before the histories parted, and the slot was copied by PostgreSQL itself, with
+    the catalog rows it needs. Where the slot stands is compared as always.
+    """
+    parted = f"the journal was written on timeline {identity.timeline}, the server is on {seen.timeline}"
+    if seen.timeline < identity.timeline or seen.fork_lsn is None:
+        raise WrongCluster(f"{parted}: it was restored or promoted since, and does not have the journal's history")
+    if durable_lsn > seen.fork_lsn:
+        raise WrongCluster(
+            f"{parted}, which began at {format_lsn(seen.fork_lsn)}, and the journal reaches "
+            f"{format_lsn(durable_lsn)}: it was restored or promoted since, and what lies between is not on the server",
+            remedy="Start a new journal and load the tables again; synchronized_standby_slots prevents this.",
+        )
+    if seen.slot is not None and not seen.slot.failover:
+        raise WrongCluster(
+            f"{parted}: it was restored or promoted since, and slot {identity.slot!r} is no failover slot, "
+            "so nobody knows whether it was copied in time",
+            remedy="Start a new journal and load the tables again; failover slots (PostgreSQL 17) prevent this.",
+        )
 
 
 def check_new(slot_name: str, journal: str, seen: SourceSeen, *, ours: bool) -> int | None:

@@ -15,7 +15,10 @@ def run(
     target: settings.Target = None,
     config: settings.ConfigPath = None,
     adopt_slot: Annotated[
-        bool, typer.Option("--adopt-slot", help="Take over a slot that this journal does not know; may skip changes.")
+        bool,
+        typer.Option(
+            "--adopt-slot", help="Take a slot that this journal does not know, or a changed publication; may skip."
+        ),
     ] = False,
     json: settings.Json = False,
 ) -> int:

@@ -12,7 +12,7 @@ from backend_watcher.cli.screen import print_json, print_pairs, print_table, siz
 from backend_watcher.events.position import Position, format_lsn
 
 if TYPE_CHECKING:
-    from backend_watcher.service.control import SourceStatus, Status
+    from backend_watcher.service.control import SourceStatus, Status, SubscriptionStatus
 
 
 def status(target: settings.Target = None, config: settings.ConfigPath = None, json: settings.Json = False) -> int:
@@ -52,16 +52,17 @@ def _show(status: Status) -> None:
     rows = [
         (
             one.name,
-            one.state,
+            _state(one),
             str(one.cursor) if one.cursor is not None else "–",
             size(one.lag_bytes),
             span(one.lag_seconds),
+            _held(one),
             _error(one.error, one.attempt),
         )
         for one in status.subscriptions
     ]
     if rows:
-        print_table(("subscription", "state", "cursor", "behind", "for", "last error"), rows)
+        print_table(("subscription", "state", "cursor", "behind", "for", "failing keys", "last error"), rows)
 
 
 def _process(status: Status) -> str:
@@ -88,7 +89,9 @@ def _slot(status: Status) -> str:
     slot = source.slot
     lsn = format_lsn(slot.confirmed_flush_lsn) if slot.confirmed_flush_lsn is not None else "–"
     used = "lost" if slot.is_lost else "active" if slot.active else "not in use"
-    return f"{slot.name}: {used}, confirmed {lsn}, holds {size(slot.wal_held_bytes)} of WAL"
+    of = f" (of {size(slot.max_wal_bytes)})" if slot.max_wal_bytes is not None else ""
+    warning = f"; WARNING: {slot.warning}" if slot.warning else ""
+    return f"{slot.name}: {used}, confirmed {lsn}, holds {size(slot.wal_held_bytes)} of WAL{of}{warning}"
 
 
 def _journal(status: Status) -> str:
@@ -101,6 +104,15 @@ def _journal(status: Status) -> str:
         f"{status.journal_path}: {size(journal.size_bytes)} in {journal.blocks} blocks{oldest}, "
         f"durable to {format_lsn(journal.durable_lsn)}{full}"
     )
+
+
+def _state(one: SubscriptionStatus) -> str:
+    return f"{one.state} ({one.detail})" if one.detail and one.state not in ("running", "idle") else one.state
+
+
+def _held(one: SubscriptionStatus) -> str:
+    counts = [(one.parked_keys, "parked"), (one.retrying_keys, "retrying")]
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
 def _error(error: str | None, attempt: int) -> str:

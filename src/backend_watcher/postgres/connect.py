@@ -8,16 +8,23 @@ waits without a limit. The password of the DSN never enters a message.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn, Ping
 
 from backend_watcher.errors import ConfigError
 from backend_watcher.postgres.refusal import explain, place_of
 from backend_watcher.postgres.translate import translate
 
-__all__ = ["APPLICATION_NAME", "Connection", "connect", "translate"]
+__all__ = ["APPLICATION_NAME", "Connection", "answering", "connect", "refuses_sessions", "translate"]
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -27,6 +34,10 @@ APPLICATION_NAME = "backend_watcher"
 CONNECT_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 30
 LOCK_TIMEOUT_SECONDS = 2
+ANSWER_SECONDS_MAX = 45.0
+"""For any answer; the server itself gives up earlier, where the network still brings its word."""
+
+PING_SECONDS_MAX = 3
 KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
@@ -66,6 +77,37 @@ async def connect(dsn: str, *, purpose: str, replication: bool = False, read_onl
         return await psycopg.AsyncConnection.connect("", autocommit=True, prepare_threshold=None, **parameters)
     except (psycopg.Error, OSError) as error:
         raise await explain(error, parameters) from None
+
+
+@contextmanager
+def answering(conn: Connection, seconds: float = ANSWER_SECONDS_MAX) -> Iterator[None]:
+    """
+    Cut the connection where what is asked inside is not answered in time.
+
+    A network that takes everything and brings nothing looks like a server that thinks; TCP itself may not see it,
+    because something in between still answers. Whoever waits then hears that the connection is lost.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, conn)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def refuses_sessions(dsn: str) -> bool:
+    """
+    Say whether the server is there and takes no sessions: in a smart shutdown old ones are not told.
+
+    Costs the server a process for a moment, and no login.
+    """
+    asked = _parameters(dsn, "ping", False, True) | {"connect_timeout": PING_SECONDS_MAX}
+    return await asyncio.to_thread(PGconn.ping, make_conninfo("", **asked).encode()) == Ping.REJECT
+
+
+def _cut(conn: Connection) -> None:
+    # Not closed: somebody waits on it, and learns of it by reading.
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(conn.pgconn.socket)) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
 
 
 def address_of(dsn: str) -> str:

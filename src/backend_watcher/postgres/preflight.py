@@ -24,7 +24,9 @@ _NO_WALSENDER = frozenset({"replication_privilege", "max_wal_senders", "version"
 """Faults with which a replication connection need not be tried: its refusal would only say the same."""
 
 
-async def check(dsn: str, *, slot: str, publication: str, tables: Mapping[str, Wish]) -> Report:
+async def check(
+    dsn: str, *, slot: str, publication: str, tables: Mapping[str, Wish], max_wal_bytes: int | None = None
+) -> Report:
     """
     Look at everything the watcher needs of a source.
 
@@ -41,7 +43,7 @@ async def check(dsn: str, *, slot: str, publication: str, tables: Mapping[str, W
                 return Report(tuple(findings))
             server = await catalog.server(conn)
             findings.extend(_pooler(conn, server))
-            findings.extend(await _findings(conn, server, slot, publication, tables))
+            findings.extend(await _findings(conn, server, slot, publication, tables, max_wal_bytes))
         if _NO_WALSENDER.isdisjoint(finding.code for finding in Report(tuple(findings)).faults):
             findings.append(await _replication(dsn, server))
     except WatcherError as error:
@@ -51,7 +53,7 @@ async def check(dsn: str, *, slot: str, publication: str, tables: Mapping[str, W
 
 
 async def _findings(
-    conn: Connection, server: Server, slot: str, publication: str, tables: Mapping[str, Wish]
+    conn: Connection, server: Server, slot: str, publication: str, tables: Mapping[str, Wish], max_wal_bytes: int | None
 ) -> list[Finding]:
     slot_facts = await slots.look(conn, slot)
     reader = None
@@ -60,7 +62,7 @@ async def _findings(
     publication_facts = await publications.look(conn, publication)
     found = await catalog.find_tables(conn, tables)
     return [
-        *judge_server(server, slot_facts),
+        *judge_server(server, slot_facts, max_wal_bytes),
         *judge_slot(slot, slot_facts, server, reader),
         *judge_publication(publication, publication_facts, found, tables, server, slot_facts is not None),
         *judge_tables(found, tables, publication_facts, server),

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from backend_watcher.postgres.connect import Connection
+from backend_watcher.postgres.connect import Connection, answering
 from backend_watcher.postgres.translate import translating
 
 _HEAD = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
@@ -33,7 +33,7 @@ QUERIES = load_queries()
 
 async def fetch_all(conn: Connection, query: str, /, **values: Any) -> list[dict[str, Any]]:
     """Ask a named query and return its rows."""
-    with translating():
+    with translating(), answering(conn):
         async with conn.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(QUERIES[query], values)
             return await cursor.fetchall()
@@ -47,5 +47,5 @@ async def fetch_one(conn: Connection, query: str, /, **values: Any) -> dict[str,
 
 async def run(conn: Connection, statement: sql.Composed) -> None:
     """Run a statement that takes no parameters: a definition, whose names are quoted by `psycopg.sql`."""
-    with translating():
+    with translating(), answering(conn):
         await conn.execute(statement)

@@ -49,6 +49,10 @@ _STATES = {
     "does not support SSL": "28000",
     "certificate": "28000",
 }
+_SHUTTING_DOWN = "is shutting down"
+SHUTDOWN_SECONDS = 10.0
+"""How long a server that shuts down is left alone: each attempt costs it a process."""
+
 _SILENT = ("08001", "08006", "57P03")
 _BEFORE_REASON = re.compile(r".*(?:connection failed|connection is bad| failed):\s", re.DOTALL)
 _AFTER_REASON = re.compile(r"\s+(?:DETAIL:|HINT:|Is the server running)", re.DOTALL)
@@ -65,7 +69,10 @@ async def explain(error: Exception, parameters: Mapping[str, Any]) -> SourceErro
     silence = f"PostgreSQL at {place} does not answer: {reason}"
     refusal = f"PostgreSQL at {place} refuses {_who(parameters)}: {reason}"
     if state is not None:
-        return error_of(state, silence if state in _SILENT else refusal)
+        told = error_of(state, silence if state in _SILENT else refusal)
+        if _SHUTTING_DOWN in reason:
+            told.after_seconds = SHUTDOWN_SECONDS
+        return told
     if "FATAL:" in reason and await asyncio.to_thread(_ping, parameters) == Ping.OK:
         return SourceRefused(refusal)
     return SourceUnavailable(silence)

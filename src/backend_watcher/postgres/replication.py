@@ -12,6 +12,7 @@ import asyncio
 import re
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from psycopg import AsyncConnection, Error
@@ -20,7 +21,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 
 from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, WatcherError
 from backend_watcher.events.position import format_lsn, parse_lsn
-from backend_watcher.postgres.connect import connect
+from backend_watcher.postgres.connect import answering, connect
 from backend_watcher.postgres.translate import error_of, one_line, translate
 
 FEEDBACK = struct.Struct(">cQQQqB")
@@ -29,6 +30,9 @@ POSTGRES_EPOCH_MICROS = 946_684_800_000_000
 UNDEFINED_OBJECT = "42704"
 NOT_IN_PREREQUISITE_STATE = "55000"
 MISSING_PUBLICATION = re.compile(r"publication .* does not exist|skipped loading publication", re.IGNORECASE)
+
+
+HISTORY_LINE = re.compile(r"\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)")
 
 
 @dataclass(slots=True)
@@ -60,21 +64,41 @@ class ReplicationStream:
         self._connection: AsyncConnection[tuple[object, ...]] | None = None
         self._more = False
         self._missing_publication: str | None = None
+        self._listener: Callable[[], None] = _nothing
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at every notice of the server; it must not wait."""
+        self._listener = callback
 
     async def open(self) -> SystemIdentity:
         """Connect and ask the server who it is. Raises SourceUnavailable, SourceRefused, ConfigError."""
         self._connection = await connect(self._dsn, purpose="capture", replication=True)
         self._connection.add_notice_handler(self._note)
         try:
-            cursor = await self._connection.execute("IDENTIFY_SYSTEM")
-            row = await cursor.fetchone()
+            with answering(self._connection):
+                cursor = await self._connection.execute("IDENTIFY_SYSTEM")
+                row = await cursor.fetchone()
         except Error as error:
             raise translate(error) from error
         assert row is not None
         system_identifier, timeline, lsn, database = row
         return SystemIdentity(str(system_identifier), int(str(timeline)), parse_lsn(str(lsn)), str(database or ""))
 
+    async def fork_lsn(self, timeline: int, ancestor: int) -> int | None:
+        """Return where the history of a timeline left an older one; None if it never was on it."""
+        assert self._connection is not None
+        try:
+            with answering(self._connection):
+                cursor = await self._connection.execute(f"TIMELINE_HISTORY {int(timeline)}".encode())
+                row = await cursor.fetchone()
+        except Error as error:
+            raise translate(error) from error
+        assert row is not None
+        content = row[1] if isinstance(row[1], str) else bytes(row[1]).decode(errors="replace")  # type: ignore[call-overload]
+        return fork_of(content, ancestor)
+
     def _note(self, notice: Diagnostic) -> None:
+        self._listener()
         # PostgreSQL 18 only warns where 17 stops, and then drops the rows without a word. Its text may be in
         # another language; nothing else in a stream warns with this code.
         text = notice.message_primary or ""
@@ -92,7 +116,8 @@ class ReplicationStream:
             f"(proto_version '1', publication_names '\"{quoted}\"', messages 'true')"
         )
         try:
-            await self._connection.execute(command.encode())
+            with answering(self._connection):
+                await self._connection.execute(command.encode())
         except Error as error:
             raise translate(error) from error
         # The first messages may have come with the answer, and lie in libpq's buffer: the socket stays silent.
@@ -220,6 +245,19 @@ class ReplicationStream:
         except Error:
             pass  # the server has gone already, which is all we wanted to tell it
         await connection.close()
+
+
+def fork_of(history: str, ancestor: int) -> int | None:
+    """Read from a timeline's history file where it left an ancestor."""
+    for line in history.splitlines():
+        match = HISTORY_LINE.match(line)
+        if match is not None and int(match[1]) == ancestor:
+            return parse_lsn(match[2])
+    return None
+
+
+def _nothing() -> None:
+    return
 
 
 def _set_once(future: asyncio.Future[None]) -> None:

@@ -40,14 +40,14 @@ def judge_version(version: int) -> Iterator[Finding]:
     yield ok("version", "server", f"PostgreSQL {major}.{minor}")
 
 
-def judge_server(server: Server, slot: SlotFacts | None) -> Iterator[Finding]:
-    """Judge the settings of the server and the rights of our role."""
+def judge_server(server: Server, slot: SlotFacts | None, max_wal_bytes: int | None = None) -> Iterator[Finding]:
+    """Judge the settings of the server and the rights of our role; `max_wal_bytes` is how much WAL we may hold."""
     yield from judge_version(server.version)
     yield from _wal_level(server)
     yield from _room(server, slot)
     yield from _role(server)
     yield from _recovery(server)
-    yield from _limits(server)
+    yield from _limits(server, max_wal_bytes)
     yield from _synchronous(server)
     if server.encoding == "SQL_ASCII":
         message = f"database {server.database!r} has encoding SQL_ASCII: text that is not UTF-8 cannot be read"
@@ -129,10 +129,18 @@ def _recovery(server: Server) -> Iterator[Finding]:
         yield fault("standby", "server", message, "point the DSN at the primary")
 
 
-def _limits(server: Server) -> Iterator[Finding]:
+def _limits(server: Server, max_wal_bytes: int | None) -> Iterator[Finding]:
     if server.max_slot_wal_keep_bytes is None:
         message = "max_slot_wal_keep_size has no limit: if the watcher stays away, WAL fills the server's disk"
         remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf();"
+        yield warning("max_slot_wal_keep_size", "server", message, remedy)
+    elif max_wal_bytes is not None and server.max_slot_wal_keep_bytes < max_wal_bytes:
+        megabytes = -(-max_wal_bytes // (1 << 20))
+        message = (
+            f"max_slot_wal_keep_size is {server.max_slot_wal_keep_bytes >> 20} MB, below source.max_wal_bytes "
+            f"({megabytes} MB): PostgreSQL gives up the slot before the alarm"
+        )
+        remedy = f"ALTER SYSTEM SET max_slot_wal_keep_size = '{megabytes}MB'; SELECT pg_reload_conf();"
         yield warning("max_slot_wal_keep_size", "server", message, remedy)
     seconds = server.idle_slot_timeout_seconds
     if seconds is not None and seconds < IDLE_SLOT_TIMEOUT_SECONDS_MIN:

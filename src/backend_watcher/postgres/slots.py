@@ -74,7 +74,11 @@ async def look(conn: Connection, name: str) -> SlotFacts | None:
     row = await fetch_one(conn, "slot", name=name)
     if row is None:
         return None
-    slot: dict[str, Any] = row["slot"]
+    return slot_facts(row["slot"], row["wal_held_bytes"], row["catalog_xmin_age"])
+
+
+def slot_facts(slot: dict[str, Any], wal_held_bytes: int | None, catalog_xmin_age: int | None) -> SlotFacts:
+    """Read a slot from the JSON of its row."""
     return SlotFacts(
         name=slot["slot_name"],
         type=slot["slot_type"],
@@ -87,8 +91,8 @@ async def look(conn: Connection, name: str) -> SlotFacts | None:
         confirmed_flush_lsn=_lsn(slot["confirmed_flush_lsn"]),
         wal_status=slot["wal_status"],
         safe_wal_size_bytes=slot["safe_wal_size"],
-        wal_held_bytes=row["wal_held_bytes"],
-        catalog_xmin_age=row["catalog_xmin_age"],
+        wal_held_bytes=wal_held_bytes,
+        catalog_xmin_age=catalog_xmin_age,
         two_phase=bool(slot.get("two_phase")),
         failover=bool(slot.get("failover")),
         synced=bool(slot.get("synced")),

@@ -7,6 +7,7 @@ primary message is carried on: details and hints may quote rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,6 +39,8 @@ _CODES: dict[str, tuple[type[SourceError], str]] = {
     "57014": (SourceUnavailable, "It took longer than the watcher allows itself on the source; it tries again."),
     "57P04": (SourceRefused, "The database was dropped. Correct the database in the DSN."),
 }
+
+_STATE = re.compile(r"\(SQLSTATE ([0-9A-Z]{5})\)")
 
 
 def translate(error: BaseException) -> WatcherError:
@@ -73,6 +76,12 @@ def error_of(state: str, message: str) -> SourceError:
         kind, remedy = exact
         return kind(message, remedy=remedy)
     return _CLASSES.get(state[:2], SourceRefused)(message)
+
+
+def state_of(error: WatcherError) -> str | None:
+    """Return the SQLSTATE that the server gave, None if the error did not come from it."""
+    match = _STATE.search(error.message)
+    return match[1] if match else None
 
 
 def one_line(text: str) -> str:

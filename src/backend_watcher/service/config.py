@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from backend_watcher.capture.prepare import MAX_WAL_BYTES
 from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
 
@@ -45,6 +46,8 @@ class SourceConfig:
     slot: str
     publication: str
     heartbeat_seconds: float
+    max_wal_bytes: int = MAX_WAL_BYTES
+    """How much WAL PostgreSQL may have to keep for the slot before it is an alarm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class Reading:
             self._try(("source", "slot"), lambda: check_slot_name(slot))
         if source.publication is not None:
             self._try(("source", "publication"), lambda: check_publication_name(publication))
-        return SourceConfig(self._dsn(source.dsn), slot, publication, source.heartbeat_seconds)
+        return SourceConfig(self._dsn(source.dsn), slot, publication, source.heartbeat_seconds, source.max_wal_bytes)
 
     def _dsn(self, dsn: str | None) -> str:
         path: KeyPath = ("source", "dsn")

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend_watcher.capture.budget import judge_wal
 from backend_watcher.contracts import JournalState
+from backend_watcher.delivery.steer import load_pause, pause_note
 from backend_watcher.errors import (
     ConfigError,
     ExitCode,
@@ -79,6 +81,7 @@ async def check(config: Config, watcher: Watcher | None) -> Report:
             slot=config.source.slot,
             publication=config.source.publication,
             tables=wishes_of(wanted),
+            max_wal_bytes=config.source.max_wal_bytes,
         ),
         asyncio.gather(*(_try_sink(one) for one in wanted)),
     )
@@ -143,6 +146,9 @@ class SlotStatus:
     wal_held_bytes: int | None
     wal_status: str | None
     is_lost: bool
+    max_wal_bytes: int | None = None
+    warning: str = ""
+    """What is wrong with how much WAL it holds; empty where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,9 @@ class SourceStatus:
 @dataclass(frozen=True, slots=True)
 class SubscriptionStatus:
     """
-    One subscription. `state` is running, retrying, stopped, or, where no process runs, idle.
+    One subscription. `state` is running, retrying, paused, replaying, full, stopped, or, where no process runs, idle;
+    `detail` says more of it. `retrying_keys` and `parked_keys` count the keys that failed by themselves, and
+    `held_changes` what waits with them.
 
     Lag is what the journal has and the subscription has not: in bytes of WAL, and as the age of the oldest such
     change's commit. None where the subscription has never begun.
@@ -174,6 +182,10 @@ class SubscriptionStatus:
     remedy: str | None
     attempt: int
     since: float | None
+    detail: str = ""
+    retrying_keys: int = 0
+    parked_keys: int = 0
+    held_changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +245,12 @@ def _subscription(
     lag_bytes = max(0, state.durable_lsn - cursor.commit_lsn) if behind and cursor is not None else 0
     oldest = _first_after(view, cursor) if behind and cursor is not None else None
     lag_seconds = max(0.0, now - oldest.commit_time.timestamp()) if oldest is not None else 0.0
+    held = view.held_keys(name)
+    pause = load_pause(notes.get(pause_note(name)))
+    state = str(note.get("state", "running")) if running else "idle"
     return SubscriptionStatus(
         name=name,
-        state=str(note.get("state", "running")) if running else "idle",
+        state="paused" if pause is not None else state,
         cursor=cursor,
         lag_bytes=None if cursor is None else lag_bytes,
         lag_seconds=None if cursor is None else lag_seconds,
@@ -243,6 +258,10 @@ def _subscription(
         remedy=note.get("remedy"),
         attempt=int(note.get("attempt") or 0),
         since=note.get("since"),
+        detail=f"by {pause.by}: {pause.reason}".rstrip(": ") if pause is not None else str(note.get("detail", "")),
+        retrying_keys=sum(not key.parked for key in held),
+        parked_keys=sum(key.parked for key in held),
+        held_changes=sum(key.changes for key in held),
     )
 
 
@@ -304,8 +323,16 @@ async def _source(config: Config) -> SourceStatus:
         return SourceStatus(address, False, error.message, error.remedy, None)
     if facts is None:
         return SourceStatus(address, True, None, None, None)
+    budget = config.source.max_wal_bytes
     slot = SlotStatus(
-        facts.name, facts.active, facts.confirmed_flush_lsn, facts.wal_held_bytes, facts.wal_status, facts.is_lost
+        facts.name,
+        facts.active,
+        facts.confirmed_flush_lsn,
+        facts.wal_held_bytes,
+        facts.wal_status,
+        facts.is_lost,
+        budget,
+        judge_wal(facts.wal_held_bytes, budget, facts.wal_status, facts.safe_wal_size_bytes).words,
     )
     return SourceStatus(address, True, None, None, slot)
 

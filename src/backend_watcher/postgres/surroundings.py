@@ -1,0 +1,118 @@
+"""What a running stream must know of the source around it, asked for in one small query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backend_watcher.postgres.connect import Connection
+from backend_watcher.postgres.queries import fetch_all, fetch_one
+from backend_watcher.postgres.slots import SlotFacts, slot_facts
+
+EVERY_TABLE = 0
+"""The entry that stands for FOR ALL TABLES; no object has this OID."""
+
+_SCHEMAS_SINCE = 150_000
+_OPERATIONS = ("insert", "update", "delete", "truncate")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationSeen:
+    """
+    A publication itself, without its tables.
+
+    `touched` is another text after every ALTER of it, also after one that was taken back. `generated` is None
+    where the version does not know it.
+    """
+
+    oid: int
+    touched: str
+    owner: int
+    via_root: bool
+    generated: str | None
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSeen:
+    """A watched table; `entries` are the publication's entries that cover it, which are never changed in place."""
+
+    oid: int
+    schema: str
+    name: str
+    entries: tuple[int, ...]
+
+    @property
+    def full_name(self) -> str:
+        """Schema and name with a dot between, unquoted."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The source around a stream. `sync_state` is None where our role may not see it; see `standbys.chooses`."""
+
+    slot: SlotFacts | None
+    streams: bool
+    sync_state: str | None
+    synchronous_standby_names: str
+    publication: PublicationSeen | None
+    tables: tuple[TableSeen, ...]
+
+
+async def look(
+    conn: Connection,
+    *,
+    slot: str,
+    pid: int,
+    publication: str,
+    names: Sequence[tuple[str, str]],
+    oids: Sequence[int] = (),
+) -> Surroundings:
+    """Look at everything at once. `pid` is our walsender's; tables are found by their names and by their OIDs."""
+    row = await fetch_one(
+        conn,
+        "surroundings",
+        slot=slot,
+        pid=pid,
+        publication=publication,
+        schemas=[schema for schema, _ in names],
+        names=[name for _, name in names],
+        oids=list(oids),
+    )
+    assert row is not None
+    seen: dict[str, Any] | None = row["publication"]
+    tables = tuple(
+        TableSeen(table["oid"], table["schema"], table["name"], tuple(table["entries"] or ()))
+        for table in row["tables"] or ()
+    )
+    return Surroundings(
+        slot_facts(row["slot"], row["wal_held_bytes"], row["catalog_xmin_age"]) if row["slot"] else None,
+        row["streams"],
+        row["sync_state"],
+        row["synchronous_standby_names"],
+        _publication(seen) if seen else None,
+        await _covered(conn, publication, seen, tables) if seen else tables,
+    )
+
+
+def _publication(seen: dict[str, Any]) -> PublicationSeen:
+    operations = tuple(operation for operation in _OPERATIONS if seen[operation])
+    return PublicationSeen(seen["oid"], seen["touched"], seen["owner"], seen["via_root"], seen["generated"], operations)
+
+
+async def _covered(
+    conn: Connection, publication: str, seen: dict[str, Any], tables: tuple[TableSeen, ...]
+) -> tuple[TableSeen, ...]:
+    """Add what covers tables without naming them. Asked only where that may be: ours names each."""
+    if seen["all_tables"]:
+        return tuple(replace(table, entries=(EVERY_TABLE, *table.entries)) for table in tables)
+    if conn.info.server_version < _SCHEMAS_SINCE or all(table.entries for table in tables):
+        return tables
+    rows = await fetch_all(conn, "published_schemas", publication=publication)
+    schemas = {row["schema"]: row["oid"] for row in rows}
+    return tuple(
+        replace(table, entries=(*table.entries, schemas[table.schema])) if table.schema in schemas else table
+        for table in tables
+    )
