@@ -27,6 +27,7 @@ NAMES = frozenset(
         "capture.before_advance",
         "capture.before_feedback",
         "capture.after_feedback",
+        "journal.before_insert",
         "journal.before_commit",
         "journal.after_commit",
         "journal.before_checkpoint",
@@ -35,6 +36,9 @@ NAMES = frozenset(
         "delivery.after_write",
         "delivery.before_cursor",
         "delivery.after_cursor",
+        "delivery.before_hold",
+        "delivery.after_hold",
+        "delivery.before_let_go",
         "service.draining",
     }
 )

@@ -43,3 +43,19 @@ def test_a_killed_owner_leaves_no_lock(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(JournalBroken, match="cannot be opened"):
         Lock(tmp_path / "missing" / "x.lock")
+
+
+def test_a_lock_that_was_taken_away_is_found_out(tmp_path):
+    path = tmp_path / "x.lock"
+    lock = Lock(path)
+    lock.check()
+    path.unlink()
+    with pytest.raises(JournalBroken, match="gone") as caught:
+        lock.check()
+    assert "one instance" in caught.value.remedy
+    other = Lock(path)
+    with pytest.raises(JournalBroken, match="replaced"):
+        lock.check()
+    other.check()
+    other.release()
+    lock.release()

@@ -126,3 +126,23 @@ async def test_reading_the_file_does_not_hold_up_the_loop(path, chunks, monkeypa
     going_on.set()
     assert len(await asyncio.wait_for(read, 20)) == 1
     await journal.close()
+
+
+@pytest.mark.parametrize("after", [START, "a block"])
+def test_a_block_that_an_index_hides_is_missed(path, chunks, reader, after):
+    after = chunks[0].last if after != START else START
+    spoil(path, "DELETE FROM block WHERE number = 3")
+    with pytest.raises(JournalBroken, match="block 2 is followed by block 4"):
+        reader.read(after, ALL)
+
+
+def test_a_block_hidden_behind_the_last_one_read_is_missed(path, chunks, reader):
+    spoil(path, "DELETE FROM block WHERE number = 3")
+    with pytest.raises(JournalBroken, match="block 2 is followed by block 4"):
+        reader.read(chunks[1].last, 1)
+
+
+def test_the_oldest_blocks_may_be_gone(path, chunks, reader):
+    spoil(path, "DELETE FROM block WHERE number < 3")
+    assert len(reader.read(START, ALL)) == 3
+    assert len(reader.read(chunks[0].last, ALL)) == 3

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from backend_watcher.errors import JournalBroken
-from backend_watcher.events.position import START
+from backend_watcher.events.position import START, Position
 from backend_watcher.journal.store import (
     APPLICATION_ID,
     FORMAT,
@@ -17,6 +17,8 @@ from backend_watcher.journal.store import (
     load_standing,
     open_to_read,
     open_to_write,
+    seal_cursor,
+    seal_standing,
 )
 
 
@@ -105,4 +107,59 @@ def test_to_read_never_writes(path):
     connection = open_to_read(path)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("INSERT INTO note VALUES ('a', 'b')")
+    connection.close()
+
+
+def sealed(path):
+    """A file with a standing and a cursor, as a writer leaves them."""
+    connection = open_to_write(path)
+    standing = Standing(durable_lsn=1000, last=Position(900, 3), blocks=2, size_bytes=70)
+    numbers = (1000, 900, 3, 2, 70, seal_standing(standing))
+    connection.execute(
+        "UPDATE standing SET durable_lsn = ?, last_lsn = ?, last_ordinal = ?, blocks = ?, size_bytes = ?, crc = ?",
+        numbers,
+    )
+    cursor = Position(800, 1)
+    connection.execute("INSERT INTO cursor VALUES ('a', ?, ?, ?)", (*cursor, seal_cursor("a", cursor)))
+    assert load_standing(connection) == standing
+    assert load_cursors(connection) == {"a": cursor}
+    return connection
+
+
+@pytest.mark.parametrize("column", ["durable_lsn", "last_lsn", "last_ordinal", "blocks", "size_bytes", "crc"])
+@pytest.mark.parametrize("bit", [1, 4096])
+def test_a_flipped_bit_of_the_standing_is_found(path, column, bit):
+    connection = sealed(path)
+    connection.execute(f"UPDATE standing SET {column} = ({column} | {bit}) - ({column} & {bit})")
+    with pytest.raises(JournalBroken, match="checksum"):
+        load_standing(connection)
+    connection.close()
+
+
+@pytest.mark.parametrize("change", ["lsn = lsn + 64", "ordinal = 0", "subscription = 'b'", "crc = crc + 1"])
+def test_a_flipped_bit_of_a_cursor_is_found(path, change):
+    connection = sealed(path)
+    connection.execute(f"UPDATE cursor SET {change}")
+    with pytest.raises(JournalBroken, match="checksum"):
+        load_cursors(connection)
+    connection.close()
+
+
+def test_what_an_older_format_left_is_taken_as_it_is(path):
+    connection = sealed(path)
+    connection.execute("UPDATE standing SET crc = NULL, durable_lsn = 1001")
+    connection.execute("UPDATE cursor SET crc = NULL, lsn = 801")
+    assert load_standing(connection).durable_lsn == 1001
+    assert load_cursors(connection) == {"a": Position(801, 1)}
+    connection.execute("ALTER TABLE standing DROP COLUMN crc")
+    connection.execute("ALTER TABLE cursor DROP COLUMN crc")
+    connection.execute("PRAGMA user_version=2")
+    connection.close()
+    connection = open_to_read(path)
+    assert load_standing(connection).durable_lsn == 1001
+    assert load_cursors(connection) == {"a": Position(801, 1)}
+    connection.close()
+    connection = open_to_write(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    assert load_cursors(connection) == {"a": Position(801, 1)}
     connection.close()

@@ -218,3 +218,77 @@ async def test_what_is_too_old_for_one_group_goes_over_several(path, chunk, monk
     await asyncio.wait_for(empty.wait(), 20)
     assert await read_all(journal) == []
     await journal.close()
+
+
+def allow_pages(journal, pages):
+    """A file that may not grow says the same as a full disk: SQLITE_FULL."""
+    return journal._held().writer._connection.execute(f"PRAGMA max_page_count={pages}").fetchone()[0]
+
+
+async def full(journal):
+    for _ in range(3000):
+        if (await journal.state()).full:
+            return
+        await asyncio.to_thread(threading.Event().wait, 0.01)
+    raise AssertionError("the disk is not full")
+
+
+async def test_a_full_disk_is_waited_for(path, journal, chunk, monkeypatch):
+    monkeypatch.setattr("backend_watcher.journal.writer.FULL_SECONDS", 0.05)
+    await journal.append(chunk())
+    await journal.flush()
+    durable, last = journal.durable_lsn, journal.last_position
+    allow_pages(journal, 1)
+    await journal.append(chunk(20, name="x" * 10_000))
+    journal.save_cursor("a", Position(7, 7))
+    flushed = asyncio.create_task(journal.flush())
+    await full(journal)
+    assert (journal.durable_lsn, journal.last_position) == (durable, last)
+    assert not flushed.done()
+    # It can be read all the same, as everything that is not durable yet.
+    assert len(await read_all(journal)) == 21
+    allow_pages(journal, 1 << 30)
+    await asyncio.wait_for(flushed, 20)
+    assert journal.durable_lsn > durable
+    assert len(await read_all(journal)) == 21
+    await journal.flush()
+    assert not (await journal.state()).full
+    await journal.close()
+    with SqliteJournalView(path) as view:
+        assert view.state().durable_lsn > durable
+        assert view.cursors() == {"a": Position(7, 7)}
+
+
+async def test_who_stops_does_not_wait_for_the_disk(path, chunk):
+    journal = SqliteJournal(path)
+    await journal.open()
+    allow_pages(journal, 1)
+    await journal.append(chunk(20, name="x" * 10_000))
+    await full(journal)
+    with pytest.raises(JournalBroken, match="full"):
+        await asyncio.wait_for(journal.close(), 20)
+    journal = SqliteJournal(path)
+    await journal.open()
+    assert await read_all(journal) == []
+    await journal.close()
+
+
+async def test_who_lost_the_lock_writes_nothing_more(path, journal, chunk):
+    await journal.append(chunk())
+    await journal.flush()
+    lock = path.with_name(path.name + ".lock")
+    lock.unlink()
+    second = SqliteJournal(path)
+    await second.open()
+    await second.set_note("owner", "second")
+    await journal.append(chunk())
+    with pytest.raises(JournalBroken, match="replaced") as caught:
+        await journal.flush()
+    assert "one instance" in caught.value.remedy
+    assert second.durable_lsn == journal.durable_lsn
+    with pytest.raises(JournalBroken):
+        await journal.close()
+    await second.close()
+    await journal.open()
+    assert len(await read_all(journal)) == 1
+    assert await journal.get_note("owner") == "second"

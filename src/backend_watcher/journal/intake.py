@@ -142,6 +142,7 @@ class Intake:
         self._dirty_until = 0.0
         self._nudged = False
         self._stopping = False
+        self._disk_full = False
         self._broken: JournalBroken | None = None
 
     # --- for those who append, in any thread and event loop ---
@@ -293,9 +294,9 @@ class Intake:
 
     @property
     def full(self) -> bool:
-        """Whether somebody waits for the quota."""
+        """Whether somebody waits for the quota, or the writer for the disk."""
         with self._changed:
-            return bool(self._waiting) and self._lacking_bytes(self._waiting[0].size_bytes) > 0
+            return self._disk_full or (bool(self._waiting) and self._lacking_bytes(self._waiting[0].size_bytes) > 0)
 
     # --- for the one who writes ---
 
@@ -336,9 +337,16 @@ class Intake:
         group.pressure = Pressure(oldest, max(lacking, 0))
         return group
 
+    def wait_for_disk(self, seconds: float) -> bool:
+        """Note that the disk is full, and wait; say whether to try again, which nobody does who is stopping."""
+        with self._changed:
+            self._disk_full = True
+            return not self._changed.wait_for(lambda: self._stopping, seconds)
+
     def settle(self, group: Group, stored_bytes: int) -> None:
         """Say that a group is durable, and how much is stored now."""
         with self._changed:
+            self._disk_full = False
             self._held_bytes -= group.size_bytes
             self._stored_bytes = stored_bytes
             admitted = self._let_in()

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from backend_watcher.errors import JournalBroken, JournalLocked
 
+_TAKEN = (
+    "Leave the lock file and the journal's folder alone while a watcher runs. Make sure that only one instance is "
+    "left, and start it again: this one wrote nothing after it noticed."
+)
+
 
 class Lock:
     """An exclusive lock, taken when made. The file holds the owner's pid, for people."""
@@ -28,6 +33,23 @@ class Lock:
             raise JournalLocked(f"process {owner or 'unknown'} has {path} locked") from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+        found = os.fstat(self._descriptor)
+        self._file = (found.st_dev, found.st_ino)
+
+    def check(self) -> None:
+        """
+        Raise JournalBroken where the file of our name is not the one we locked.
+
+        A lock holds for a file, not for its name: who removed or replaced it let another process in beside us.
+        """
+        try:
+            found = os.stat(self._path)
+        except OSError as error:
+            raise JournalBroken(f"the lock {self._path} is gone: {error.strerror}", remedy=_TAKEN) from error
+        if (found.st_dev, found.st_ino) != self._file:
+            raise JournalBroken(
+                f"the lock {self._path} was replaced: another process may have the journal", remedy=_TAKEN
+            )
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two owners lock two files of one name."""

@@ -34,6 +34,10 @@ _AFTER = """
     SELECT last_lsn, last_ordinal, number, size_bytes FROM block
     WHERE (last_lsn, last_ordinal) > (?, ?) ORDER BY last_lsn, last_ordinal LIMIT ?"""
 
+_BEFORE = """
+    SELECT number FROM block WHERE (last_lsn, last_ordinal) <= (?, ?)
+    ORDER BY last_lsn DESC, last_ordinal DESC LIMIT 1"""
+
 _BLOCK = """
     SELECT first_lsn, first_ordinal, last_lsn, last_ordinal, commit_end_lsn, changes, captured_at, versions, crc,
            payload
@@ -77,8 +81,14 @@ class Reader:
         return blocks
 
     def _find(self, after: Position, limit_bytes: int) -> list[tuple[Position, int]]:
-        found = []
+        found: list[tuple[Position, int]] = []
+        row = self._connection.execute(_BEFORE, after).fetchone()
+        before = row[0] if row is not None else None
         for lsn, ordinal, number, size_bytes in self._connection.execute(_AFTER, (*after, READ_BLOCKS)):
+            if before is not None and number != before + 1:
+                # Blocks are numbered without gaps: a damaged index would skip changes without a word.
+                raise JournalBroken(f"{self._path}: block {before} is followed by block {number}")
+            before = number
             found.append((Position(lsn, ordinal), number))
             limit_bytes -= size_bytes
             if limit_bytes <= 0:

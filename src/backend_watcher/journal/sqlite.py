@@ -147,6 +147,7 @@ class SqliteJournal:
                 standing=standing,
                 identity=identity,
                 notes=notes,
+                check_owner=lock.check,
             )
         except BaseException:
             connection.close()

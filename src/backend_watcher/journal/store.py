@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from backend_watcher.events.position import START, Position
 APPLICATION_ID = 1112033841
 """`BWJ1`, at a fixed place in the file, by which `file` and we know it."""
 
-FORMAT = 2
+FORMAT = 3
 """The newest format this version understands: `schema.sql` makes the first, `upgrade_N.sql` each later one."""
+
+SEALED_FORMAT = 3
+"""The first format with checksums of `standing` and `cursor`."""
 
 PAGE_BYTES = 8192
 """Large enough that a payload is few pages, small enough that one change does not write much."""
@@ -130,13 +134,32 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def seal_standing(standing: Standing) -> int:
+    """Return the checksum of where the journal stands."""
+    return zlib.crc32(b"%d %d %d %d %d" % (standing.durable_lsn, *standing.last, standing.blocks, standing.size_bytes))
+
+
+def seal_cursor(subscription: str, position: Position) -> int:
+    """Return the checksum of a cursor."""
+    return zlib.crc32(b"%d %d " % position + subscription.encode())
+
+
+def _crc(connection: sqlite3.Connection) -> str:
+    """Return what to select as the checksum; a file that was only read may have an older format."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return "crc" if version >= SEALED_FORMAT else "NULL"
+
+
 def load_standing(connection: sqlite3.Connection) -> Standing:
-    """Read where the journal stands."""
-    lsn, last_lsn, last_ordinal, blocks, size, is_full = connection.execute(
-        "SELECT durable_lsn, last_lsn, last_ordinal, blocks, size_bytes, is_full FROM standing"
+    """Read where the journal stands. Raises JournalBroken."""
+    lsn, last_lsn, last_ordinal, blocks, size, is_full, crc = connection.execute(
+        f"SELECT durable_lsn, last_lsn, last_ordinal, blocks, size_bytes, is_full, {_crc(connection)} FROM standing"  # noqa: S608
     ).fetchone()
     first, oldest_time = load_oldest(connection)
-    return Standing(lsn, Position(last_lsn, last_ordinal), blocks, size, bool(is_full), first, oldest_time)
+    standing = Standing(lsn, Position(last_lsn, last_ordinal), blocks, size, bool(is_full), first, oldest_time)
+    if crc is not None and crc != seal_standing(standing):
+        raise JournalBroken("where the journal stands does not match its checksum")
+    return standing
 
 
 def load_oldest(connection: sqlite3.Connection) -> tuple[Position | None, float | None]:
@@ -154,9 +177,14 @@ def load_identity(connection: sqlite3.Connection) -> Identity | None:
 
 
 def load_cursors(connection: sqlite3.Connection) -> dict[str, Position]:
-    """Read every cursor."""
-    rows = connection.execute("SELECT subscription, lsn, ordinal FROM cursor ORDER BY subscription")
-    return {name: Position(lsn, ordinal) for name, lsn, ordinal in rows}
+    """Read every cursor. Raises JournalBroken."""
+    query = f"SELECT subscription, lsn, ordinal, {_crc(connection)} FROM cursor ORDER BY subscription"  # noqa: S608
+    cursors = {}
+    for name, lsn, ordinal, crc in connection.execute(query):
+        cursors[name] = Position(lsn, ordinal)
+        if crc is not None and crc != seal_cursor(name, cursors[name]):
+            raise JournalBroken(f"the cursor of {name!r} does not match its checksum")
+    return cursors
 
 
 def load_notes(connection: sqlite3.Connection) -> dict[str, str]:

@@ -2,7 +2,8 @@
 The one thread that writes: a group, one transaction, one fsync; then it says so.
 
 After a failed write nothing is tried again: the system may have dropped the pages it could not write, so a
-second fsync that succeeds proves nothing. What was said to be durable is; nothing more is accepted.
+second fsync that succeeds proves nothing. What was said to be durable is; nothing more is accepted. The one
+exception is a full disk, which says no before anything is synced: the group waits for room, and capture with it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from backend_watcher.journal.intake import Group, Intake, keep
 from backend_watcher.journal.listeners import Listeners
 from backend_watcher.journal.retention import Retention, doomed
 from backend_watcher.journal.space import Space
-from backend_watcher.journal.store import Standing, load_oldest
+from backend_watcher.journal.store import Standing, load_oldest, seal_cursor, seal_standing
 from backend_watcher.journal.tail import Tail
 
 IDLE_SECONDS = 5.0
 """How often retention looks at the clock when nothing comes."""
+
+FULL_SECONDS = 1.0
+"""How often a full disk is tried again."""
 
 TRIM_BLOCKS = 256
 """Blocks forgotten in one group at most, or twice what it adds."""
@@ -40,7 +44,8 @@ _INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _STAND = """
-    UPDATE standing SET durable_lsn = ?, last_lsn = ?, last_ordinal = ?, blocks = ?, size_bytes = ?, is_full = ?"""
+    UPDATE standing SET durable_lsn = ?, last_lsn = ?, last_ordinal = ?, blocks = ?, size_bytes = ?, is_full = ?,
+                        crc = ?"""
 
 _OLDEST = "SELECT last_lsn, last_ordinal, size_bytes, captured_at, number FROM block ORDER BY number LIMIT ?"
 
@@ -69,6 +74,7 @@ class Writer:
         standing: Standing,
         identity: Identity | None,
         notes: dict[str, str],
+        check_owner: Callable[[], None],
     ) -> None:
         self._path = path
         self._connection = connection
@@ -79,7 +85,8 @@ class Writer:
         self._now = now
         self._listeners = listeners
         self._news = news
-        self._shapes: set[int] = {row[0] for row in connection.execute("SELECT version FROM shape")}
+        self._check_owner = check_owner
+        self._shapes = _shapes(connection)
         self._space = Space(connection)
         self._more_to_trim = False
         self._trimmed: Position | None = None
@@ -99,12 +106,37 @@ class Writer:
     def _run(self) -> None:
         while (group := self._intake.take(IDLE_SECONDS)) is not None:
             try:
-                standing, blocks = self._write(group)
+                standing, blocks = self._write_when_there_is_room(group)
                 self._publish(group, standing, blocks)
                 self._tidy()
             except Exception as error:  # noqa: BLE001 whatever it was, going on would not be safe
                 self._break(group, error)
                 return
+
+    def _write_when_there_is_room(self, group: Group) -> tuple[Standing, list[Stored]]:
+        """Write a group, again and again while the disk is full; raises what went wrong otherwise, or at the end."""
+        waited = False
+        while True:
+            try:
+                written = self._write(group)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._intake.wait_for_disk(FULL_SECONDS):
+                    raise
+                self._give_up()
+                if not waited:
+                    _log.error("the journal's disk is full; capture waits for room", extra={"path": str(self._path)})
+                waited = True
+            else:
+                if waited:
+                    _log.warning("the journal's disk has room again", extra={"path": str(self._path)})
+                return written
+
+    def _give_up(self) -> None:
+        """Be as before the transaction."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._shapes = _shapes(self._connection)
+        self._trimmed = None
 
     def close(self) -> None:
         """Let go of the file, after `join`."""
@@ -115,6 +147,9 @@ class Writer:
         execute = self._connection.execute
         blocks = group.blocks
         execute("BEGIN IMMEDIATE")
+        # Behind SQLite's own lock: nobody can write between this and our commit.
+        self._check_owner()
+        probes.reach("journal.before_insert")
         self._insert(group, blocks)
         standing = self._add(group, blocks)
         standing = self._trim(group, standing)
@@ -124,7 +159,14 @@ class Writer:
             return standing, blocks
         execute(
             _STAND,
-            (standing.durable_lsn, *standing.last, standing.blocks, standing.size_bytes, standing.is_full),
+            (
+                standing.durable_lsn,
+                *standing.last,
+                standing.blocks,
+                standing.size_bytes,
+                standing.is_full,
+                seal_standing(standing),
+            ),
         )
         probes.reach("journal.before_commit")
         execute("COMMIT")
@@ -144,7 +186,8 @@ class Writer:
             if position is None:
                 connection.execute("DELETE FROM cursor WHERE subscription = ?", (name,))
             else:
-                connection.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", (name, *position))
+                crc = seal_cursor(name, position)
+                connection.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?, ?)", (name, *position, crc))
         for name, text in group.notes.items():
             if text is None:
                 connection.execute("DELETE FROM note WHERE name = ?", (name,))
@@ -222,12 +265,20 @@ class Writer:
             self._intake.nudge()
 
     def _tidy(self) -> None:
-        if self._space.tidy():
+        try:
+            more = self._space.tidy()
+        except sqlite3.OperationalError as error:
+            # A checkpoint on a full disk: everything is in the WAL, and it is tried again after the next group.
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            return
+        if more:
             self._intake.nudge()
 
     def _break(self, group: Group, error: Exception) -> None:
         """Accept nothing more; what was durable stays so."""
-        broken = JournalBroken(f"{self._path} could not be written: {error}", remedy=_REMEDY)
+        remedy = error.remedy if isinstance(error, JournalBroken) else _REMEDY
+        broken = JournalBroken(f"{self._path} could not be written: {error}", remedy=remedy)
         broken.__cause__ = error
         _log.error("journal cannot be written; nothing more is accepted", extra={"path": str(self._path)})
         # In this order: who hears of the failure no longer reads what will never be durable.
@@ -236,6 +287,10 @@ class Writer:
         self._intake.fail(group, broken)
         # Closing gives up the open transaction.
         self._connection.close()
+
+
+def _shapes(connection: sqlite3.Connection) -> set[int]:
+    return {row[0] for row in connection.execute("SELECT version FROM shape")}
 
 
 def _row(stored: Stored) -> tuple[object, ...]:
