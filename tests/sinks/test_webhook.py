@@ -99,6 +99,17 @@ async def test_of_one_key_one_after_the_other_and_keys_at_once() -> None:
         assert names == [name for k, name in wanted if k == key]
 
 
+async def test_waiting_for_a_connection_is_not_counted_as_the_receiver_s_time() -> None:
+    async def answer(came: Came) -> int:
+        await asyncio.wait([asyncio.Future()], timeout=0.3)
+        return 204
+
+    async with receiving(answer) as receiver, hooked(receiver.url, connections=1, timeout_seconds=1) as sink:
+        # The last begins after 1.2 s.
+        await asyncio.gather(*[sink.write([row(n, "a", n)]) for n in range(5)])
+        assert len(receiver.came) == 5
+
+
 async def test_what_failed_is_named_exactly() -> None:
     async def answer(came: Came) -> int:
         return {"bad": 500, "never": 413}.get(came.name, 200)

@@ -136,7 +136,15 @@ async def test_keys_that_no_set_takes_and_tables_without_any() -> None:
     batch = [builders.change("insert", tags, new={"id": [1, 2], "name": name}) for name in "abc"]
     assert set(await failures_of(batch, Script(batch, {1: SinkFailed("500")}))) == {1, 2}
     batch = [builders.change("insert", NO_KEY, new={"line": str(n)}) for n in range(3)]
-    assert set(await failures_of(batch, Script(batch, {1: SinkFailed("500")}))) == {1, 2}
+    script = Script(batch, {1: SinkFailed("500")})
+    assert set(await failures_of(batch, script)) == {1}
+    assert script.most == 1
+    full = builders.table("public.log", {"line": "text"}, key=(), replica_identity="f")
+    batch = [builders.change("insert", full, new={"line": line}) for line in "abc"]
+    batch.append(builders.change("update", full, new={"line": "d"}, old={"line": "b"}))
+    batch.append(builders.change("delete", full, old={"line": "d"}))
+    batch.append(builders.change("delete", full, old={"line": "c"}))
+    assert set(await failures_of(batch, Script(batch, {1: SinkFailed("500")}))) == {1, 3, 4}
 
 
 async def test_a_surprise_is_that_change_s_failure() -> None:

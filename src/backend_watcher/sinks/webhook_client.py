@@ -22,7 +22,9 @@ from backend_watcher.sinks.webhook_address import Network
 from backend_watcher.sinks.webhook_answer import judge
 from backend_watcher.sinks.webhook_guard import ForbiddenAddress, Guard
 
-ANSWER_BYTES_MAX = 65_536
+ANSWER_BYTES_MAX = 16_384
+"""Of a body. With its head, and what the system has ready by then, never more than 64 KB come in (webhook_guard)."""
+
 ANSWER_SECONDS_MAX = 1.0
 """For the body of an answer, which decides nothing."""
 

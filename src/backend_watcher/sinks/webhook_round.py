@@ -115,14 +115,22 @@ def stages(batch: Sequence[Change]) -> Iterator[list[list[int]]]:
 
 
 def _keys(change: Change) -> list[object]:
-    """Return what stands for the key of a change, and for the one before it where it changed."""
+    """
+    Return what stands for the key of a change, and for the one before it where it changed.
+
+    Without a primary key a row is its own key where the server identifies it so (REPLICA IDENTITY FULL); otherwise
+    no row has anything to do with another.
+    """
     table = change.table
-    if not table.primary_key:
-        return [(table.full_name, change.key_bytes())]
-    before = change.key_before
+    keys: list[tuple[object, ...] | None]
+    if table.primary_key:
+        keys = [change.key, change.key_before]
+    else:
+        columns = [table.columns[index].name for index in table.identity_indexes]
+        rows = [row for row in (change.new, change.old) if row is not None and columns]
+        keys = [tuple(row[name] for name in columns) for row in rows]
     # As text: a key may be of a type that no set takes, such as a list.
-    keys = (change.key,) if before is None else (change.key, before)
-    return [(table.full_name, repr(key)) for key in keys]
+    return [(table.full_name, repr(key)) for key in keys if key is not None]
 
 
 def _blames_sink(error: BaseException) -> bool:
