@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from backend_watcher.cli import check, demo, dev, init, run, status, tail
+from backend_watcher.cli import check, demo, dev, init, parked, run, status, steer, tail
 from backend_watcher.cli.failure import Failure, failure_of, report
 from backend_watcher.cli.screen import print_json
 from backend_watcher.errors import ExitCode
@@ -42,6 +42,12 @@ app.command()(check.check)
 app.command()(run.run)
 app.command()(status.status)
 app.command()(tail.tail)
+app.command()(steer.pause)
+app.command()(steer.resume)
+app.command()(steer.replay)
+app.add_typer(parked.app, name="parked")
+app.command()(steer.forget)
+app.command()(steer.audit)
 app.command()(dev.dev)
 
 

@@ -37,6 +37,22 @@ def read(target: str | None, path: Path | None, *, complete: bool = True) -> tup
     return load_config(path, os.environ, watcher=watcher, complete=complete), watcher
 
 
+def read_for_journal(target: str | None, path: Path | None) -> tuple[Config, Watcher | None]:
+    """
+    Read what it takes to find the journal. Raises ConfigError.
+
+    A program is loaded only where the settings do not say whose journal it is: it may be just what does not work.
+    """
+    from backend_watcher.service.config import load_config
+
+    if target is None:
+        try:
+            return load_config(path, os.environ, watcher=None, complete=False), None
+        except ConfigError:
+            pass  # with the program there may be more to go by
+    return read(target, path, complete=False)
+
+
 def _other_faults(path: Path | None) -> list[str]:
     """Return what is wrong with the settings in any case, whatever the program may say."""
     from backend_watcher.service.config import load_config

@@ -9,12 +9,14 @@ from typing import Self
 
 from backend_watcher.contracts import Audit, HeldChange, HeldKey, Identity, JournalState
 from backend_watcher.events.chunk import Block
-from backend_watcher.events.position import Position
+from backend_watcher.events.position import START, Position
 from backend_watcher.events.transaction import Stream
 from backend_watcher.journal import held
 from backend_watcher.journal.block import stream_of
 from backend_watcher.journal.reader import Reader
 from backend_watcher.journal.store import broken_means, load_cursors, load_identity, load_notes, load_standing
+
+_BEFORE = "SELECT last_lsn, last_ordinal FROM block WHERE captured_at < ? ORDER BY number DESC LIMIT 1"
 
 
 class SqliteJournalView:
@@ -88,6 +90,12 @@ class SqliteJournalView:
         """Return the newest audit entries, oldest first."""
         with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
             return held.load_audits(connection, limit)
+
+    def position_before(self, captured_at: float) -> Position:
+        """Return the end of the newest block captured before a moment (seconds since 1970); START if there is none."""
+        with broken_means(self.path, "cannot be read"), self._reader.snapshot() as connection:
+            row = connection.execute(_BEFORE, (captured_at,)).fetchone()
+        return Position(*row) if row is not None else START
 
     def read(self, after: Position, limit_bytes: int) -> Sequence[Block]:
         """Return blocks after a position, about `limit_bytes` of them; [] if none."""

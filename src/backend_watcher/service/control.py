@@ -165,8 +165,10 @@ class SourceStatus:
 @dataclass(frozen=True, slots=True)
 class SubscriptionStatus:
     """
-    One subscription. `state` is running, retrying, paused, replaying, full, stopped, or, where no process runs, idle;
-    `detail` says more of it. `retrying_keys` and `parked_keys` count the keys that failed by themselves, and
+    One subscription.
+
+    `state` is running, retrying, paused, replaying, full, stopped, or, where no process runs, idle; `detail` says
+    more of it. `retrying_keys` and `parked_keys` count the keys that failed by themselves, and
     `held_changes` what waits with them.
 
     Lag is what the journal has and the subscription has not: in bytes of WAL, and as the age of the oldest such
@@ -247,10 +249,10 @@ def _subscription(
     lag_seconds = max(0.0, now - oldest.commit_time.timestamp()) if oldest is not None else 0.0
     held = view.held_keys(name)
     pause = load_pause(notes.get(pause_note(name)))
-    state = str(note.get("state", "running")) if running else "idle"
+    told = str(note.get("state", "running")) if running else "idle"
     return SubscriptionStatus(
         name=name,
-        state="paused" if pause is not None else state,
+        state="paused" if pause is not None else told,
         cursor=cursor,
         lag_bytes=None if cursor is None else lag_bytes,
         lag_seconds=None if cursor is None else lag_seconds,

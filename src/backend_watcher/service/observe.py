@@ -178,7 +178,7 @@ def describe(error: BaseException) -> str:
 
 
 def _note(figures: SubscriptionFigures) -> str:
-    kept: dict[str, Any] = {"state": figures.state, "since": figures.since}
+    kept: dict[str, Any] = {"state": figures.state, "since": figures.since, "detail": figures.detail}
     if figures.error is not None:
         kept |= {"error": figures.error, "remedy": figures.remedy, "attempt": figures.attempt}
     return json.dumps(kept)
