@@ -142,8 +142,11 @@ async def _discard(journal: Journal, loops: Loops, request: Request) -> str:
     ]
     if faults or number is None:
         raise ConfigError(faults)
+    # Said before they are gone: the audit is the only place that will know of them.
+    first = await journal.held_changes(request.subscription, number, limit=1)
     count = await _of_key(loops, request, lambda loop: loop.discard(number, everything=request.everything))
-    return f"{count} {'change is' if count == 1 else 'changes are'} discarded"
+    from_ = f", from {first[0].change.position} of {first[0].change.table.full_name} on" if first else ""
+    return f"{count} {'change is' if count == 1 else 'changes are'} discarded{from_}"
 
 
 async def _of_key(loops: Loops, request: Request, question: Callable[[SubscriptionLoop], Coroutine[Any, Any, T]]) -> T:
