@@ -56,7 +56,8 @@ def broken_means(path: Path, doing: str, remedy: str = _FRESH) -> Iterator[None]
     """Turn what SQLite and the system say about the file into JournalBroken."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        # The last is what is left of a message of SQLite that quotes a damaged schema.
         raise JournalBroken(f"{path}: {doing}: {error}", remedy=remedy) from error
 
 
