@@ -168,7 +168,7 @@ def test_what_an_older_format_left_is_taken_as_it_is(path):
 def test_a_damaged_schema_is_refused_even_where_its_words_are_no_text(path):
     open_to_write(path).close()
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"DEFAULT", b"DEFAUL\xe5", 1))
+    path.write_bytes(data.replace(b"DEFAULT", b"DEFAUL\xe5"))
     for opens in (open_to_write, open_to_read):
         with pytest.raises(JournalBroken, match=r"journal\.db"):
             opens(path)
