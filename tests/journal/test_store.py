@@ -7,6 +7,7 @@ import pytest
 
 from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import START, Position
+from backend_watcher.journal import SqliteJournalView
 from backend_watcher.journal.store import (
     APPLICATION_ID,
     FORMAT,
@@ -169,6 +170,6 @@ def test_a_damaged_schema_is_refused_even_where_its_words_are_no_text(path):
     open_to_write(path).close()
     data = path.read_bytes()
     path.write_bytes(data.replace(b"DEFAULT", b"DEFAUL\xe5"))
-    for opens in (open_to_write, open_to_read):
+    for opens in (open_to_write, SqliteJournalView):
         with pytest.raises(JournalBroken, match=r"journal\.db"):
             opens(path)
