@@ -19,8 +19,8 @@ from .sampler import AckSafety, Memory
 from .scale import dice, repeats
 from .workload import Workload
 
-SECONDS = repeats(12, 300)
-PAUSED_SECONDS = repeats(4, 60)
+SECONDS = repeats(12, 120)
+PAUSED_SECONDS = repeats(4, 40)
 RSS_MAX = 300 << 20
 SINKS = "handler,cache,file"
 

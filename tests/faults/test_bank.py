@@ -38,7 +38,7 @@ def test_the_sum_is_the_same_at_every_commit(
             for _ in range(KILLS):
                 with Running(tmp_path, environ) as running:
                     result.add(recovery_seconds_max=running.wait_for_delivery())
-                    pause(rolls.uniform(0, 0.5))
+                    pause(rolls.uniform(0, repeats(500, 200) / 1000))
                     running.end(signal.SIGKILL)
                     result.add(runs=1)
             workload.stop()

@@ -26,7 +26,7 @@ from .workload import Workload
 
 CLOCK = Path(__file__).parent / "clock"
 JUMPS = ["0", "-3600", "86400", "frozen", "0"]
-SECONDS_EACH = repeats(2, 20)
+SECONDS_EACH = repeats(1, 10)
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ EVERY_LOAD = ("delivery.before_write", "delivery.after_write", "delivery.before_
 ROOMS = ("capture.", "journal.", "service.")
 HERE = sorted(name for name in probes.NAMES if name.startswith(ROOMS) or name in EVERY_LOAD)
 REACH_SECONDS_MAX = 20.0
-TIMES = repeats(1, 20)
+TIMES = repeats(1, 4)
 
 
 def places(sinks: str) -> list[str]:

@@ -18,7 +18,7 @@ from .running import Running, environment, pause, until
 from .scale import dice, repeats
 from .workload import Workload
 
-KILLS = int(os.environ.get("FAULTS_KILLS", repeats(20, 50)))
+KILLS = int(os.environ.get("FAULTS_KILLS", repeats(10, 50)))
 PROBES = [
     "",
     "capture.received=kill@{n}",

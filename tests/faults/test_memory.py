@@ -17,7 +17,7 @@ from .sampler import AckSafety, Memory
 from .scale import dice, repeats
 from .workload import Workload, large_rows
 
-SECONDS = repeats(15, 180)
+SECONDS = repeats(12, 90)
 RSS_MAX = 300 << 20
 SINKS = "handler,cache,file"
 

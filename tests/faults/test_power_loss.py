@@ -18,7 +18,7 @@ from .running import Running, environment, pause, until
 from .scale import dice, repeats
 from .workload import Workload
 
-LOSSES = repeats(10, 50)
+LOSSES = repeats(8, 50)
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ from .scale import dice, repeats
 from .workload import Workload
 
 SENDER_SECONDS = repeats(2, 5)
-SLOW_SECONDS = repeats(5, 90)
-SECONDS = repeats(12, 200)
+SLOW_SECONDS = repeats(4, 20)
+SECONDS = repeats(8, 60)
 
 
 @pytest.mark.slow

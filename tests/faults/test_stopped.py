@@ -20,7 +20,7 @@ from .scale import dice, repeats
 from .workload import Workload
 
 SENDER_SECONDS = 2
-STOPPED_SECONDS = repeats(4, 60)
+STOPPED_SECONDS = repeats(3, 20)
 SETTINGS = {"wal_sender_timeout": f"{SENDER_SECONDS}s"}
 
 pytestmark = [
