@@ -66,10 +66,8 @@ class HeldKey:
     table: str
     key: str
     """The key for people, as JSON."""
-    keys: frozenset[tuple[str, bytes]]
-    """What later changes are recognised by: a table's full name, and `Change.key_bytes`."""
-    last: Position
-    """The newest change that is kept."""
+    keys: Mapping[tuple[str, bytes], Position]
+    """What later changes are recognised by, a table's full name and `Change.key_bytes`, with the newest one kept."""
     attempts: int
     first_at: float
     last_at: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from backend_watcher.journal import MemoryJournal, SqliteJournal
 from backend_watcher.postgres.replication import ReplicationStream
 from backend_watcher.testing.chunks import ids, read_all
 from backend_watcher.testing.fakes import Captured
+from backend_watcher.threads import LoopThread
 
 from .street import App, Street, eventually
 
@@ -397,3 +399,19 @@ async def test_a_wrong_password_is_not_tried_again(app: App, street: Street) -> 
     street.change(dsn=f"{head}wrong@{tail}")
     assert isinstance(await street.refusal(), SourceRefused)
     assert street.observer.states == ["connecting"]
+
+
+async def test_a_handler_that_blocks_its_loop_does_not_hold_up_capture(app: App, street: Street) -> None:
+    street.change(dsn=f"{app.dsn}?options=-c%20wal_sender_timeout%3D500ms")
+    capture = LoopThread("capture", logical.LogicalSource(street.settings, street.journal, street.observer).run)
+    capture.start()
+    await street.observer.wait_for(lambda: "streaming" in street.observer.states)
+    pid = await app.walsender(street.slot)
+    await app.insert(1)
+    # The very thread of this test stands still, four times as long as the server is patient.
+    threading.Event().wait(2.0)
+    assert await app.walsender(street.slot) == pid
+    assert street.observer.states == ["connecting", "streaming"]
+    assert await street.keys(1) == [1]
+    await capture.stop()
+    assert await capture.finished is None

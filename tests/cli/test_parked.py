@@ -37,11 +37,8 @@ def journal(folder: Path) -> Path:
                 )
                 for number in numbers
             ]
-            name = frozenset({("public.products", str(key).encode())})
-            last = held[-1].change.position
-            journal.hold_changes(
-                "cache", held, replace(KEY, number=key, key=f'{{"id":{key}}}', keys=name, last=last, due_at=due)
-            )
+            name = {("public.products", str(key).encode()): held[-1].change.position}
+            journal.hold_changes("cache", held, replace(KEY, number=key, key=f'{{"id":{key}}}', keys=name, due_at=due))
         await journal.close()
 
     path = folder / ".watcher" / "shop.journal"

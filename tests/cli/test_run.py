@@ -18,13 +18,15 @@ Run = Callable[..., Done]
 def replace(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
 
-    async def instead(config: Any, watcher: Any, *, adopt_slot: bool) -> int:
-        seen.append({"name": config.name, "watcher": watcher, "adopt_slot": adopt_slot})
+    async def instead(config: Any, watcher: Any, **options: Any) -> int:
+        seen.append({"name": config.name, "watcher": watcher, **options})
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
     monkeypatch.setattr(supervise, "supervise", instead)
+    # The process is pytest's.
+    monkeypatch.setattr(supervise, "exit_soon", lambda code: None)
     return seen
 
 
@@ -38,6 +40,16 @@ def test_a_clean_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("run") == Done(0, "", "")
     assert run("run", "--adopt-slot", "--json").json == {"exit_code": 0}
     assert [one["adopt_slot"] for one in seen] == [False, True]
+
+
+def test_workers_and_the_program_they_load(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = replace(monkeypatch, 0)
+    (folder / "shop_program.py").write_text("from backend_watcher import Watcher\nwatcher = Watcher('shop')\n")
+    assert run("run", "shop_program.py", "--workers", "3").code == 0
+    monkeypatch.setenv("WATCHER_APP", "shop_program.py")
+    assert run("run").code == 0
+    assert [(one["target"], one["workers"]) for one in seen] == [("shop_program.py", 3), ("shop_program.py", 0)]
+    assert run("run", "--workers", "-1").code == 2
 
 
 def test_interrupted_before_it_could_listen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

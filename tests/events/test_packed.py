@@ -87,6 +87,10 @@ def test_a_truncate_means_a_delete_for_one_key() -> None:
     assert gone.new is None
     assert gone.old == {"id": 1, "name": "n", "stock": 2}
     assert gone.key_bytes() == made.key_bytes()
+    # Two rows of one truncate are two events.
+    other = change(new={"id": 2, "name": "n", "stock": 2}).as_delete(transaction(0x9000), 4)
+    assert gone.event_id != other.event_id
+    assert gone.event_id.startswith(change("truncate", lsn=0x9000, ordinal=4).event_id)
     assert rows(unpack(pack(gone), FULL, STREAM)) == rows(gone)
     with pytest.raises(ValueError, match="no row to delete"):
         change("truncate", FULL).as_delete(transaction(), 0)

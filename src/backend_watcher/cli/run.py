@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
 
 from backend_watcher.cli import settings
 from backend_watcher.cli.screen import print_json
+from backend_watcher.errors import WatcherError
+
+WORKERS_MAX = 1000
 
 
 def run(
@@ -20,18 +24,36 @@ def run(
             "--adopt-slot", help="Take a slot that this journal does not know, or a changed publication; may skip."
         ),
     ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=WORKERS_MAX, help="Run the program's functions in so many processes.")
+    ] = 0,
     json: settings.Json = False,
 ) -> int:
-    """Watch, and deliver every change; stops at SIGTERM or Ctrl-C, when all is drained."""
+    """Watch, and deliver every change; SIGTERM or Ctrl-C drains and stops, SIGHUP reads the settings again."""
     from backend_watcher.cli.logs import configure
-    from backend_watcher.service.supervise import supervise
+    from backend_watcher.service.config import find_app, load_config
+    from backend_watcher.service.supervise import exit_soon, supervise
 
     found, watcher = settings.read(target, config)
     configure(as_json=True if json else None)
     try:
-        code = asyncio.run(supervise(found, watcher, adopt_slot=adopt_slot))
+        program = target or find_app(config, os.environ)
+        code = asyncio.run(
+            supervise(
+                found,
+                watcher,
+                adopt_slot=adopt_slot,
+                target=program,
+                workers=workers,
+                read_again=lambda: load_config(config, os.environ, watcher=watcher),
+            )
+        )
     except KeyboardInterrupt:
         code = 0
+    except WatcherError as error:
+        exit_soon(error.exit_code)
+        raise
     if json:
         print_json({"exit_code": code})
+    exit_soon(code)
     return code

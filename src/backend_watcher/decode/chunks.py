@@ -222,6 +222,7 @@ def _change(
     change._data = data
     change.size_bytes = end - begin
     change.replayed = False
+    change.derived = False
     change._new = None
     change._old = None
     change._new_at = 0

@@ -19,6 +19,7 @@ from backend_watcher import probes
 from backend_watcher.contracts import Clock, Observer, Receipt
 from backend_watcher.delivery.coalesce import coalesce
 from backend_watcher.delivery.gate import Gate
+from backend_watcher.delivery.held import Name
 from backend_watcher.delivery.parked import Attempt, Keeper
 from backend_watcher.delivery.retry import SINK_SECONDS_MAX, Patience, Verdict, decide
 from backend_watcher.delivery.subscription import Subscription
@@ -110,10 +111,12 @@ class Deliverer:
             places = pending.popleft()
             if self._keeper.held:
                 await self._keeper.room()
-                places = self._without_held(batch, places, settle)
+                places, rest = self._without_held(batch, places, settle)
+                if rest:
+                    pending.appendleft(rest)
             if not places:
                 continue
-            if self._keeper.held and batch[places[0]].code == TRUNCATE:
+            if self._keeper.held and batch[places[0]].code == TRUNCATE and not self._drops(batch[places[0]]):
                 await self._keeper.join_truncate(batch[places[0]])
             result = await self._offer(batch, places)
             if result.done:
@@ -136,11 +139,12 @@ class Deliverer:
         await self._gate.passed()
         result = await self._offer(changes, range(len(changes)))
         if result.unclear:
-            return Attempt(0, SinkError("the batch failed as a whole"))
+            return await self.offer_once(changes[: len(changes) // 2])
+        finished = set(result.done)
         done = 0
         while done < len(changes):
             error = result.failures.get(done)
-            if error is None and done in result.done:
+            if error is None and done in finished:
                 done += 1
             elif error is not None and self._verdict(error) is Verdict.SKIP:
                 self._skip(changes[done], error)
@@ -163,13 +167,32 @@ class Deliverer:
                 begin = place + 1
         return [part for part in [*parts, range(begin, len(batch))] if part]
 
-    def _without_held(self, batch: Sequence[Change], places: Places, settle: Settle) -> Places:
-        """Put changes of held keys behind these; return the others."""
-        joined = {place for place in places if self._keeper.join(batch[place])}
-        if not joined:
-            return places
-        settle(sorted(joined))
-        return [place for place in places if place not in joined]
+    def _without_held(self, batch: Sequence[Change], places: Places, settle: Settle) -> tuple[Places, Places]:
+        """Put changes of held keys behind these; return those to offer now, and those to look at again after them."""
+        joined: list[int] = []
+        free: list[int] = []
+        rest: Places = ()
+        for number, place in enumerate(places):
+            change = batch[place]
+            if not self._keeper.blocks(change):
+                free.append(place)
+                continue
+            # What ties a second key to a held one must not join before what is ahead of it on that key.
+            if self._keeper.full or (free and change.key_changed()):
+                rest = places[number:]
+                break
+            self._keeper.join(change)
+            joined.append(place)
+        if joined:
+            settle(joined)
+        return (free if joined or rest else places), rest
+
+    def _drops(self, change: Change) -> bool:
+        """Say that a change does not get as far as the sink."""
+        try:
+            return transformed(self._route, self._transforms, change) is None
+        except Exception:  # noqa: BLE001 a user's function; it is met again when the change is offered
+            return True
 
     # One try
 
@@ -177,24 +200,26 @@ class Deliverer:
         """Offer changes once."""
         changes, stands_for, bad = self._prepare(batch, places)
         if not changes:
-            return self._result(places, stands_for, 0, bad)
+            return self._result(places, (), bad, bad)
         begun = self._clock.now()
         try:
             await self._write(changes)
         except PartlyWritten as error:
             self._took(changes[: error.settled], begun)
-            return self._result(places, stands_for, error.settled, {stands_for[error.settled][-1]: error.cause})
+            # The oldest of those it stands for is the one that failed: the others wait behind it.
+            failed = {stands_for[error.settled][0]: error.cause}
+            return self._result(places, stands_for[error.settled :], failed, bad)
         except SomeFailed as error:
             self._took([change for n, change in enumerate(changes) if n not in error.failures], begun)
             failures = {place: cause for n, cause in error.failures.items() for place in stands_for[n]}
-            return _Result([place for place in places if place not in failures], failures)
+            return self._result(places, [stands_for[n] for n in error.failures], failures, bad)
         except Exception as error:  # noqa: BLE001 whatever a sink raises, the batch is not written
             if len(places) > 1 and self._verdict(error) in _ONE_CHANGE:
                 return _Result(unclear=True)
             return _Result(failures={places[0]: error}, untouched=places[1:])
         probes.reach("delivery.after_write")
         self._took(changes, begun)
-        return self._result(places, stands_for, len(changes), bad)
+        return self._result(places, (), bad, bad)
 
     def _prepare(
         self, batch: Sequence[Change], places: Places
@@ -226,15 +251,19 @@ class Deliverer:
 
     @staticmethod
     def _result(
-        places: Places, stands_for: Sequence[Sequence[int]], written: int, bad: dict[int, BaseException]
+        places: Places,
+        unwritten: Sequence[Sequence[int]],
+        failures: Mapping[int, BaseException],
+        bad: Mapping[int, BaseException],
     ) -> _Result:
-        """Say what is done when the first `written` of the prepared changes are, and `bad` is what comes next."""
-        if not bad:
+        """Say what is done: all that was prepared, which ends at `bad`, but what the `unwritten` changes stand for."""
+        if not failures:
             return _Result(places)
-        (failed,) = bad
-        owed = {place for group in stands_for[written:] for place in group}
-        done = [place for place in places if place < failed and place not in owed]
-        return _Result(done, bad, [place for place in places if place != failed and (place > failed or place in owed)])
+        end = min(bad, default=places[-1] + 1)
+        owed = {place for group in unwritten for place in group} | failures.keys()
+        done = [place for place in places if place < end and place not in owed]
+        left = [place for place in places if (place >= end or place in owed) and place not in failures]
+        return _Result(done, failures, left)
 
     def _took(self, changes: Sequence[Change], begun: float) -> None:
         if not changes:
@@ -268,9 +297,16 @@ class Deliverer:
     ) -> tuple[list[int], BaseException | None]:
         """Hold what failed by itself; return what is to be offered again, with the reason if that is to wait first."""
         again: list[int] = []
+        waiting: set[Name] = set()
         reason: BaseException | None = None
         for place in sorted(failures):
             change, error = batch[place], failures[place]
+            names = change.identities()
+            if not waiting.isdisjoint(names):
+                # Held, it would be taken for the newest of its key, and what waits before it for done.
+                again.append(place)
+                waiting.update(names)
+                continue
             verdict = self._verdict(error)
             if change.code == TRUNCATE and verdict in (Verdict.HOLD, Verdict.PARK):
                 # It concerns every key of its table: there is nobody who could go on without it.
@@ -286,6 +322,7 @@ class Deliverer:
                 settle([place])
             else:
                 again.append(place)
+                waiting.update(names)
                 if not await self._is_final(error):
                     reason = error
         return again, reason

@@ -18,6 +18,7 @@ class Gate:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
         self.paused = False
         self.draining = False
 
@@ -28,11 +29,13 @@ class Gate:
     def resume(self) -> None:
         """Let everybody pass."""
         self.paused = False
+        self._hurry.set()
         self.look_again()
 
     def drain(self) -> None:
         """End all waiting, now and later."""
         self.draining = True
+        self._hurry.set()
         self.look_again()
 
     def look_again(self) -> None:
@@ -53,10 +56,10 @@ class Gate:
             await self._changed.wait()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait before another try; a changed state ends the wait early. Raises Draining."""
+        """Wait before another try; a person who resumes ends the wait early. Raises Draining."""
         if not self.draining:
-            self._changed.clear()
-            waits = [asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
+            self._hurry.clear()
+            waits = [asyncio.ensure_future(self._hurry.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:

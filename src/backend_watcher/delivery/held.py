@@ -9,7 +9,7 @@ so that what is delivered there later ends as the truncate left it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend_watcher.contracts import HeldKey
@@ -24,15 +24,16 @@ class Held:
     """
     One held key, as it stands now.
 
-    `due` and `delay` are monotonic seconds; with `due` None it is parked. `busy` counts the tries under way: two,
-    where two keys were tried and became one meanwhile. `into` is the key that it became part of.
+    `names` has the rows it is about, each with the newest change of it that is kept: rows of one held key may share no
+    lane, and then they come at different speeds. `due` and `delay` are monotonic seconds; with `due` None it is parked.
+    `busy` counts the tries under way: two, where two keys were tried and became one meanwhile. `into` is the key that
+    it became part of.
     """
 
     number: int
     table: str
     key: str
-    names: set[Name]
-    last: Position
+    names: dict[Name, Position]
     attempts: int
     first_at: float
     last_at: float
@@ -53,9 +54,8 @@ class Held:
 
     def note(self, due_at: float | None) -> HeldKey:
         """Return what the journal keeps of it. `due_at` is in seconds since 1970."""
-        names = frozenset(self.names)
         told = (self.attempts, self.first_at, self.last_at, due_at, self.error, self.remedy, self.changes)
-        return HeldKey(self.number, self.table, self.key, names, self.last, *told)
+        return HeldKey(self.number, self.table, self.key, dict(self.names), *told)
 
 
 class HeldKeys:
@@ -120,25 +120,23 @@ class HeldKeys:
         other = next((held for held in blocking if held is not first), None)
         if other is not None:
             self._merge(first, other)
-        self._add_names(first, change.identities())
+        self._add_names(first, dict.fromkeys(change.identities(), change.position))
         first.changes += 1
         self.changes += 1
-        first.last = max(first.last, change.position)
         return first, other
 
     def _merge(self, first: Held, other: Held) -> None:
         self._add_names(first, other.names)
         first.changes += other.changes
-        first.last = max(first.last, other.last)
         # Either waits for a person: both do. Otherwise the later of the two moments.
         first.due = None if first.due is None or other.due is None else max(first.due, other.due)
         first.busy += other.busy
         other.into = first
         del self._by_number[other.number]
 
-    def _add_names(self, held: Held, names: Iterable[Name]) -> None:
-        for name in names:
-            held.names.add(name)
+    def _add_names(self, held: Held, names: Mapping[Name, Position]) -> None:
+        for name, position in names.items():
+            held.names[name] = max(held.names.get(name, position), position)
             self._by_name[name] = held
 
     def remove_changes(self, held: Held, count: int) -> None:
@@ -156,7 +154,11 @@ class HeldKeys:
 
     def knows(self, held: Held, change: Change) -> bool:
         """Say whether a change that comes again after a restart is kept, or delivered, already."""
-        return not change.replayed and change.position <= held.last
+        if change.replayed:
+            return False
+        # One of its rows is enough: what is kept of that row came after all that is older.
+        names = change.identities() or [name for name in held.names if name[0] == change.table.full_name]
+        return any(name in held.names and change.position <= held.names[name] for name in names)
 
     def next_due(self) -> float | None:
         """Return when the next key is to be tried, None if none is."""

@@ -77,6 +77,7 @@ class Keeper:
         self._wake = asyncio.Event()
         self._offered: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
+        self._discarding = asyncio.Lock()
         self.held = HeldKeys()
         self.health = Health()
 
@@ -90,7 +91,11 @@ class Keeper:
             newest = page[-1].number
         self.held = HeldKeys(newest + 1)
         for key in keys:
-            self.held.put(self._taken_up(key))
+            if key.changes:
+                self.held.put(self._taken_up(key))
+            else:
+                # The last process ended between the two notes.
+                self._journal.forget_key(self._subscription, key.number)
         self._gate.look_again()
         self._wake.set()
 
@@ -98,8 +103,8 @@ class Keeper:
         # The clock on the wall may have jumped: nobody waits longer for that than a first retry would have taken.
         wait = None if key.due_at is None else min(max(key.due_at - self._wall(), 0.0), self._patience.seconds_max)
         due = None if wait is None else self._clock.now() + wait
-        names, told = set(key.keys), (key.attempts, key.first_at, key.last_at)
-        return Held(key.number, key.table, key.key, names, key.last, *told, due, key.error, key.remedy, key.changes)
+        names, told = dict(key.keys), (key.attempts, key.first_at, key.last_at)
+        return Held(key.number, key.table, key.key, names, *told, due, key.error, key.remedy, key.changes)
 
     def hold(self, change: Change, error: BaseException) -> None:
         """Hold the key of a change that failed for the first time. The change counts as settled from here on."""
@@ -112,8 +117,7 @@ class Keeper:
             number=self.held.new_number(),
             table=change.table.full_name,
             key=key_text(change),
-            names=set(change.identities()),
-            last=change.position,
+            names=dict.fromkeys(change.identities(), change.position),
             attempts=1,
             first_at=wall,
             last_at=wall,
@@ -131,6 +135,10 @@ class Keeper:
         probes.reach("delivery.after_hold")
         self._tell(held)
 
+    def blocks(self, change: Change) -> bool:
+        """Say whether a change belongs to a held key."""
+        return bool(self.held.blocking(change))
+
     def join(self, change: Change) -> bool:
         """Put a change behind the held key it belongs to; say whether there is one. It counts as settled then."""
         if not self.held:
@@ -138,7 +146,7 @@ class Keeper:
         blocking = self.held.blocking(change)
         if not blocking:
             return False
-        if len(blocking) == 1 and self.held.knows(blocking[0], change):
+        if any(self.held.knows(held, change) for held in blocking):
             return True
         self._join(change, blocking)
         return True
@@ -149,10 +157,12 @@ class Keeper:
         if other is not None:
             self._journal.forget_key(self._subscription, other.number, into=held.number)
             self.health.forget(other.number)
+            if held.due is None:
+                self.health.forget(held.number)
             self._observer.released(self._subscription, other.number)
+        # Nothing is due earlier for it, so nobody is woken: with many held keys that would cost a look at each.
         self._journal.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
         self._observer.held(self._subscription, self._note(held))
-        self._wake.set()
 
     async def join_truncate(self, truncate: Change) -> None:
         """Let a truncate follow what is held of its table, as a delete of each of those rows."""
@@ -160,7 +170,7 @@ class Keeper:
             if self.held.knows(held, truncate):
                 continue
             rows = await self._rows_of(held)
-            for name in sorted(held.names & rows.keys()):
+            for name in sorted(held.names.keys() & rows.keys()):
                 # Tried meanwhile with success, it owes nothing any more: the truncate itself is enough.
                 if self.held.get(held.number) is held and name[0] == truncate.table.full_name:
                     self._join(rows[name].as_delete(truncate.transaction, truncate.ordinal), [held])
@@ -187,10 +197,10 @@ class Keeper:
                 self._wake.clear()
                 if self._broken is not None:
                     raise self._broken
-                for held in self.held.due(self._clock.now()):
+                for held in self._due():
                     await self._at_once.acquire()
                     # What waited for its turn may have become part of another key.
-                    if held.into is None and not held.busy and held.due is not None:
+                    if held.into is None and not held.busy and held.due is not None and not self._gate.paused:
                         self._start(held, offer)
                     else:
                         self._at_once.release()
@@ -201,9 +211,12 @@ class Keeper:
                 task.cancel()
             await asyncio.gather(*self._offered, return_exceptions=True)
 
+    def _due(self) -> list[Held]:
+        return [] if self._gate.paused else self.held.due(self._clock.now())
+
     async def _next(self) -> None:
         """Wait until the next key is due, or something changed."""
-        due = self.held.next_due()
+        due = None if self._gate.paused else self.held.next_due()
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._wake.wait())]
         if due is not None:
             waits.append(asyncio.ensure_future(self._clock.sleep(max(due - self._clock.now(), 0.0))))
@@ -231,6 +244,8 @@ class Keeper:
         try:
             limit = 1 if held.attempts else self._batch
             page = await self._journal.held_changes(self._subscription, held.number, limit=limit)
+            if self._gate.paused:
+                return
             attempt = await offer([one.change for one in page]) if page else Attempt(0, None)
         except Draining:
             return
@@ -249,10 +264,12 @@ class Keeper:
             return  # discarded by a person meanwhile
         if not page and tried is root:
             self.held.remove_changes(root, root.changes)
-        if attempt.error is not None:
-            self._failed_again(root, attempt)
-        elif not root.changes:
+        if not root.changes:
             self._release(root)
+        elif tried is not root or root.due is None:
+            return  # what it became part of has its own turn, or waits for a person
+        elif attempt.error is not None:
+            self._failed_again(root, attempt)
         else:
             root.attempts, root.delay, root.due = 0, 0.0, self._clock.now()
 
@@ -312,25 +329,36 @@ class Keeper:
 
         Returns how many changes were forgotten. Raises KeyError.
         """
-        held = self._known(number)
-        while held.busy and self._offered:
-            await asyncio.wait(self._offered, return_when=asyncio.FIRST_COMPLETED)
-        held = self._known(number)
-        if everything:
-            count = held.changes
-            while page := await self._journal.held_changes(self._subscription, number):
-                self._journal.let_go(self._subscription, [one.number for one in page])
-            self._release(held)
-            return count
-        page = await self._journal.held_changes(self._subscription, number, limit=1)
-        self._journal.let_go(self._subscription, [one.number for one in page])
-        self.held.remove_changes(held, len(page))
+        async with self._discarding:
+            held = self._known(number)
+            while held.busy and self._offered:
+                await asyncio.wait(self._offered, return_when=asyncio.FIRST_COMPLETED)
+            held = self._known(number)
+            # Not tried while it is looked up.
+            held.busy += 1
+            try:
+                doomed = await self._numbers_of(number) if everything else await self._first_of(number)
+            finally:
+                held.root().busy -= 1
+        held = held.root()
+        self._journal.let_go(self._subscription, doomed)
+        self.held.remove_changes(held, len(doomed))
         self._gate.look_again()
         if held.changes:
-            self.redrive(number)
+            self.redrive(held.number)
         else:
             self._release(held)
-        return len(page)
+        return len(doomed)
+
+    async def _first_of(self, key_number: int) -> list[int]:
+        page = await self._journal.held_changes(self._subscription, key_number, limit=1)
+        return [one.number for one in page]
+
+    async def _numbers_of(self, key_number: int) -> list[int]:
+        numbers: list[int] = []
+        while page := await self._journal.held_changes(self._subscription, key_number, after=max(numbers, default=-1)):
+            numbers += [one.number for one in page]
+        return numbers
 
     def _known(self, number: int) -> Held:
         held = self.held.get(number)

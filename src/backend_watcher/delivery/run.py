@@ -101,6 +101,11 @@ class SubscriptionLoop:
         """Everything up to here is settled."""
         return self._live.cursor
 
+    @property
+    def waits_on_purpose(self) -> bool:
+        """Say that nothing is to be expected of it: paused, replaying, out of room, or draining."""
+        return self._gate.paused or self._gate.draining or self._keeper.full or self._replay is not None
+
     # Its life
 
     async def run(self) -> None:
@@ -172,6 +177,7 @@ class SubscriptionLoop:
         """Go on."""
         await self._journal.set_note(pause_note(self.name), None)
         self._gate.resume()
+        self._keeper.wake()
         self._observer.subscription_state(self.name, "running", "")
 
     async def replay(self, replay: Replay) -> Replay:
@@ -224,6 +230,8 @@ class SubscriptionLoop:
     async def _deliver_again(self, replay: Replay) -> None:
         """Deliver what a replay asks for, then let the live stream go on."""
         await self._until(lambda: self._gate.draining or self._all_idle())
+        if self._gate.draining:
+            return  # the lanes still settle what is live
         self._observer.subscription_state(self.name, "replaying", f"up to {replay.to}")
         self._frontier = Frontier(replay.begin)
         noted = self._clock.now()

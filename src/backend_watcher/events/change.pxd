@@ -22,6 +22,7 @@ cdef class Change:
 
     cdef readonly Py_ssize_t size_bytes
     cdef readonly bint replayed
+    cdef readonly bint derived
 
     cpdef bint key_changed(self) except -1
     cpdef Py_ssize_t lane(self, Py_ssize_t count) except -2

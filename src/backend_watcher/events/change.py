@@ -60,6 +60,7 @@ class Change:
         "_old_at",
         "_old_key_only",
         "code",
+        "derived",
         "ordinal",
         "replayed",
         "size_bytes",
@@ -91,6 +92,8 @@ class Change:
         self.size_bytes = len(data)
         # Delivered once more on purpose (`watcher replay`); never set by what a source sends.
         self.replayed = False
+        # Made here of another change, whose place in the stream it shares.
+        self.derived = False
         self._new: Row | None = None
         self._old: Row | None = None
 
@@ -137,7 +140,9 @@ class Change:
         """The same for this change after every restart; what a receiver removes duplicates by."""
         stream = self.transaction.stream
         lsn = format_lsn(self.transaction.commit_lsn)
-        return f"{stream.system_identifier}:{stream.slot}:{lsn}:{self.ordinal}"
+        place = f"{stream.system_identifier}:{stream.slot}:{lsn}:{self.ordinal}"
+        # A truncate becomes a delete of each row that is held: a receiver must not take one for the other.
+        return f"{place}:{crc32(self._key_bytes_at(False)):08x}" if self.derived else place
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -244,20 +249,22 @@ class Change:
             self.new if new is None else Row.of(self.table, new),
             self.old if old is None else Row.of(self.table, old),
             self.replayed,
+            self.derived,
         )
         return copy
 
-    def _hold(self, size_bytes: int, new: Row | None, old: Row | None, replayed: bool) -> None:
+    def _hold(self, size_bytes: int, new: Row | None, old: Row | None, replayed: bool, derived: bool) -> None:
         # Compiled, private fields can be set through `self` only.
         self.size_bytes = size_bytes
         self.replayed = replayed
+        self.derived = derived
         self._new = new
         self._old = old
 
     def as_replayed(self) -> Change:
         """Return the same change, marked as delivered once more on purpose."""
         copy = self.replace()
-        copy._hold(self.size_bytes, self._new, self._old, True)
+        copy._hold(self.size_bytes, self._new, self._old, True, self.derived)
         return copy
 
     def as_delete(self, transaction: Transaction, ordinal: int) -> Change:
@@ -270,7 +277,15 @@ class Change:
         if not tuple_at:
             raise ValueError(f"a {self.operation} of {self.table.full_name} has no row to delete")
         key_only = self._old_key_only and not self._new_at
-        return Change(DELETE, self.table, transaction, ordinal, self._data, 0, tuple_at, key_only)
+        made = Change(DELETE, self.table, transaction, ordinal, self._data, 0, tuple_at, key_only)
+        made._hold(self.size_bytes, None, None, False, True)
+        return made
+
+    def as_derived(self) -> Change:
+        """Return the same change, marked as `as_delete` marks what it makes."""
+        copy = self.replace()
+        copy._hold(self.size_bytes, self._new, self._old, self.replayed, True)
+        return copy
 
     def tuples(self) -> tuple[bytes, bytes, bool]:
         """

@@ -1,7 +1,7 @@
 """
 A single change as bytes: to be set aside from its block, or handed to another process.
 
-    P1, code, flags (1: the old row holds the key only, 2: replayed), commit LSN, commit time in microseconds, xid,
+    P1, code, flags (1: the old row holds the key only, 2: replayed, 4: derived), commit LSN, commit time in microseconds, xid,
     ordinal, size of the new TupleData, new TupleData, old TupleData
 
 Integers are big-endian. The table travels apart, by its version. What is kept in this form stays readable: another
@@ -20,6 +20,7 @@ from backend_watcher.events.transaction import Stream, Transaction
 MARK = b"P1"
 KEY_ONLY = 1
 REPLAYED = 2
+DERIVED = 4
 
 _HEAD = struct.Struct(">2sBBQqIII")
 
@@ -28,6 +29,7 @@ def pack(change: Change) -> bytes:
     """Write a change as the source sent it; what a transform made of its values is not in it."""
     new, old, key_only = change.tuples()
     flags = (KEY_ONLY if key_only else 0) | (REPLAYED if change.replayed else 0)
+    flags |= DERIVED if change.derived else 0
     at = change.transaction
     head = _HEAD.pack(MARK, change.code, flags, at.commit_lsn, at.commit_micros, at.xid, change.ordinal, len(new))
     return head + new + old
@@ -48,4 +50,6 @@ def unpack(data: bytes, table: Table, stream: Stream) -> Change:
             raise JournalBroken(f"a kept change of {table.full_name} does not have the shape it was kept with")
     transaction = Transaction(stream, lsn, micros, xid)
     change = Change(code, table, transaction, ordinal, data, new_at, old_at, bool(flags & KEY_ONLY))
+    if flags & DERIVED:
+        change = change.as_derived()
     return change.as_replayed() if flags & REPLAYED else change

@@ -28,7 +28,7 @@ FIRST_FORMAT = 2
 """Journals before this format hold nothing of this."""
 
 _KEYS = """
-    SELECT number, table_name, key, keys, last_lsn, last_ordinal, attempts, first_at, last_at, due_at, error, remedy,
+    SELECT number, table_name, key, keys, attempts, first_at, last_at, due_at, error, remedy,
            (SELECT count(*) FROM held_change c WHERE c.subscription = k.subscription AND c.key_number = k.number)
     FROM held_key k WHERE subscription = ? ORDER BY number"""
 
@@ -99,7 +99,7 @@ def write(connection: sqlite3.Connection, action: Action) -> None:
             )
             if key is not None:
                 connection.execute(
-                    "INSERT OR REPLACE INTO held_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(name, key)
+                    "INSERT OR REPLACE INTO held_key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(name, key)
                 )
         case LetGo(name, numbers):
             connection.executemany(
@@ -123,9 +123,9 @@ def write(connection: sqlite3.Connection, action: Action) -> None:
 
 
 def _row(subscription: str, key: HeldKey) -> tuple[object, ...]:
-    keys = json.dumps(sorted([table, data.hex()] for table, data in key.keys))
+    keys = json.dumps(sorted([table, data.hex(), *last] for (table, data), last in key.keys.items()))
     told = (key.attempts, key.first_at, key.last_at, key.due_at, key.error, key.remedy)
-    return (subscription, key.number, key.table, key.key, keys, *key.last, *told)
+    return (subscription, key.number, key.table, key.key, keys, *told)
 
 
 def load_keys(connection: sqlite3.Connection, subscription: str) -> list[HeldKey]:
@@ -136,10 +136,9 @@ def load_keys(connection: sqlite3.Connection, subscription: str) -> list[HeldKey
 
 
 def _key(row: tuple[object, ...]) -> HeldKey:
-    number, table, key, keys, lsn, ordinal, *told, changes = row
-    recognised = frozenset((name, bytes.fromhex(data)) for name, data in json.loads(str(keys)))
-    last = Position(lsn, ordinal)  # type: ignore[arg-type]
-    return HeldKey(number, table, key, recognised, last, *told, changes)  # type: ignore[arg-type, call-arg]
+    number, table, key, keys, *told, changes = row
+    recognised = {(name, bytes.fromhex(data)): Position(*last) for name, data, *last in json.loads(str(keys))}
+    return HeldKey(number, table, key, recognised, *told, changes)  # type: ignore[arg-type, call-arg]
 
 
 def load_changes(

@@ -7,10 +7,8 @@ CREATE TABLE held_key (
     number       INTEGER NOT NULL,
     table_name   TEXT    NOT NULL,
     key          TEXT    NOT NULL,
-    -- What later changes of it are recognised by: JSON, [[table, key in hexadecimal], …].
+    -- What later changes of it are recognised by: JSON, [[table, key in hexadecimal, newest LSN, ordinal], …].
     keys         TEXT    NOT NULL,
-    last_lsn     INTEGER NOT NULL,
-    last_ordinal INTEGER NOT NULL,
     attempts     INTEGER NOT NULL,
     first_at     REAL    NOT NULL,
     last_at      REAL    NOT NULL,

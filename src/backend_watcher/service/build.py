@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from backend_watcher.capture.prepare import LogicalSettings
-from backend_watcher.contracts import Transform
-from backend_watcher.delivery.route import Route, Rule
+from backend_watcher.delivery.route import Route
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
-from backend_watcher.events.change import Change
-from backend_watcher.events.table import qualify
 from backend_watcher.journal.sqlite import SqliteJournal
 from backend_watcher.postgres.findings import Wish
-from backend_watcher.postgres.names import parse_name
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.subscribed import full_name, subscription_of
 from backend_watcher.service.watcher import Wanted, Watcher
+from backend_watcher.sinks.process import ProcessHandler
+from backend_watcher.sinks.process_pool import Workers
+from backend_watcher.sinks.process_wire import Setup
+
+__all__ = ["Plan", "build", "full_name", "wishes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,28 @@ class Plan:
     wishes: Mapping[str, Wish]
 
 
-def build(config: Config, watcher: Watcher | None, *, adopt_slot: bool = False) -> Plan:
-    """Put the plan together. Raises ConfigError; touches nothing."""
+def build(
+    config: Config,
+    watcher: Watcher | None,
+    *,
+    adopt_slot: bool = False,
+    target: str | None = None,
+    workers: int = 0,
+) -> Plan:
+    """
+    Put the plan together. Raises ConfigError; touches nothing.
+
+    `target` is the program as `load_watcher` takes it. With `workers` the functions run in so many processes that
+    they share, but for those that say where they run.
+    """
     wanted = wanted_of(config, watcher)
     if not wanted:
         raise ConfigError(
             ["no subscription: nothing would be delivered"],
             remedy="Declare one with @watcher.on(…) or watcher.to(…), or as [[subscription]] in watcher.toml.",
         )
-    subscriptions = tuple(_subscription(one, watcher) for one in wanted)
+    placed = _Places(wanted, target, workers)
+    subscriptions = tuple(placed.subscription(one, watcher) for one in wanted)
     wishes = wishes_of(wanted)
     settings = LogicalSettings(
         dsn=config.source.dsn,
@@ -69,29 +86,52 @@ def wishes_of(wanted: list[Wanted]) -> dict[str, Wish]:
     return wishes
 
 
-def full_name(table: str) -> str:
-    """Return `schema.table` for a table as a user writes it. Raises ConfigError."""
-    return qualify(*parse_name(table))
+class _Places:
+    """Decides where each function runs. Raises ConfigError for what cannot be."""
+
+    def __init__(self, wanted: list[Wanted], target: str | None, workers: int) -> None:
+        self._target = target
+        shared = workers > 0 and any(one.function is not None and one.run_in is None for one in wanted)
+        self._shared = self._workers(workers, None) if shared else None
+        faults = [fault for one in wanted if (fault := _misplaced(one)) is not None]
+        if faults:
+            raise ConfigError(faults)
+
+    def subscription(self, wanted: Wanted, watcher: Watcher | None) -> Subscription:
+        """Return the subscription as the watcher itself is to run it."""
+        found = subscription_of(wanted, watcher)
+        if wanted.function is None or wanted.run_in in ("loop", "thread"):
+            return found
+        if wanted.run_in == "process":
+            workers = self._workers(wanted.processes, wanted.memory_bytes)
+        elif self._shared is not None:
+            workers = self._shared
+        else:
+            return found
+        sink = ProcessHandler(
+            wanted.name,
+            workers,
+            batch=bool(wanted.sink.describe()["batch"]),
+            timeout_seconds=wanted.options.timeout_seconds,
+            coalesce=wanted.options.coalesce,
+        )
+        # What comes before the function is done where the function is: changes travel as the source sent them.
+        rules = {name: replace(rule, predicate=None) for name, rule in found.route.rules.items()}
+        options = replace(found.options, coalesce=False)
+        return replace(found, route=Route(rules), sink=sink, transforms=(), options=options)
+
+    def _workers(self, processes: int, memory_bytes: int | None) -> Workers:
+        if self._target is None:
+            raise ConfigError(
+                ["functions cannot run in processes of their own: nobody knows which program to load there"],
+                remedy="Run it with `watcher run shop.py`.",
+            )
+        return Workers(Setup(self._target, list(sys.path), os.getpid(), memory_bytes), processes)
 
 
-def _subscription(wanted: Wanted, watcher: Watcher | None) -> Subscription:
-    names = {full_name(table): table for table in wanted.tables}
-    rules: dict[str, Rule] = {name: wanted.rule(name) for name in names}
-    transforms = list(wanted.transforms)
-    if watcher is not None:
-        shared = [
-            (frozenset(full_name(table) for table in tables), transform) for tables, transform in watcher.transforms
-        ]
-        # Shared transforms come first: what they mask, no subscription ever sees.
-        transforms = [_limited(tables, transform) for tables, transform in shared if tables & rules.keys()] + transforms
-    return Subscription(wanted.name, Route(rules), wanted.sink, tuple(transforms), wanted.options)
-
-
-def _limited(tables: frozenset[str], transform: Transform) -> Transform:
-    """Return the transform for some tables only."""
-
-    def limited(change: Change) -> Change | None:
-        return transform(change) if change.table.full_name in tables else change
-
-    limited.__name__ = getattr(transform, "__name__", type(transform).__name__)
-    return limited
+def _misplaced(wanted: Wanted) -> str | None:
+    there = wanted.sink.describe().get("runs_in")
+    if wanted.function is None or wanted.run_in in (None, "process", there):
+        return None
+    kind = "an async def runs on the loop" if there == "loop" else "a plain def runs in a thread"
+    return f"subscription {wanted.name!r}: run_in is {wanted.run_in!r}; {kind}, or in a process"

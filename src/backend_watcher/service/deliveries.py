@@ -8,7 +8,8 @@ Subscriptions that were given the very same sink object share a thread: an objec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from backend_watcher.delivery.deliver import SubscriptionStopped
 from backend_watcher.delivery.run import SubscriptionLoop
 from backend_watcher.delivery.subscription import Start, Subscription
 from backend_watcher.events.position import START, Position
+from backend_watcher.service.stall import Look, StallWatch
 from backend_watcher.threads import LoopThread
 
 log = structlog.get_logger("watcher")
@@ -25,86 +27,145 @@ log = structlog.get_logger("watcher")
 T = TypeVar("T")
 
 DRAIN_SECONDS_MAX = 10.0
+LOOK_SECONDS = 1.0
+
+
+class Group:
+    """Subscriptions that share a thread; nearly always one."""
+
+    def __init__(self, loops: Mapping[str, SubscriptionLoop], clock: Clock) -> None:
+        self.loops = dict(loops)
+        self.thread = LoopThread(f"watcher-{next(iter(loops))}", self._run)
+        self._clock = clock
+        self._question: asyncio.Task[None] | None = None
+        self.answered_at = clock.now()
+
+    async def _run(self) -> None:
+        await asyncio.gather(*map(_run, self.loops.values()))
+
+    def look(self) -> None:
+        """Ask the thread for a sign of life, unless it still owes one."""
+        if self._question is None or self._question.done():
+            self._question = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        # Ended, it has said so itself.
+        with contextlib.suppress(RuntimeError):
+            await self.thread.ask(_nothing)
+        self.answered_at = self._clock.now()
+
+    async def drain(self) -> None:
+        """Let them deliver what they have begun, for a while; end them then."""
+
+        async def drain() -> None:
+            for loop in self.loops.values():
+                loop.drain()
+
+        # Not awaited: a thread that is stuck does not answer.
+        told = asyncio.create_task(_quietly(self.thread.ask(drain)))
+        _, late = await asyncio.wait([self.thread.finished], timeout=DRAIN_SECONDS_MAX)
+        if late:
+            log.warning("not drained in time; what was under way is delivered again", thread=self.thread.name)
+            await self.thread.stop()
+        for task in filter(None, (told, self._question)):
+            task.cancel()
 
 
 class Deliveries:
     """Every subscription's loop, and the thread it runs in."""
 
-    def __init__(
-        self, subscriptions: Sequence[Subscription], journal: Journal, clock: Clock, observer: Observer
-    ) -> None:
-        self._subscriptions = subscriptions
+    def __init__(self, journal: Journal, clock: Clock, observer: Observer) -> None:
         self._journal = journal
         self._clock = clock
         self._observer = observer
-        self._loops: dict[str, SubscriptionLoop] = {}
-        self._threads: dict[str, LoopThread] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._groups: dict[str, Group] = {}
+        self._stalls = StallWatch()
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def names(self) -> list[str]:
         """The names of the subscriptions, sorted."""
-        return sorted(self._loops)
+        return sorted(self._groups)
 
-    async def start(self) -> None:
-        """Begin to deliver, each subscription from its cursor on."""
+    async def run_these(self, subscriptions: Sequence[Subscription]) -> None:
+        """
+        Run these from now on, each from its cursor on.
+
+        One that runs already and is the same object goes on undisturbed; others that run are drained first. A
+        subscription that is no longer wanted keeps its cursor: only `forget` loses it.
+        """
+        wanted = {subscription.name: subscription for subscription in subscriptions}
+        groups = {name: group for group in _by_sink(subscriptions) for name in group}
+        ending = {
+            group
+            for name, group in self._groups.items()
+            if wanted.get(name) is not self._subscriptions[name] or list(group.loops) != groups[name]
+        }
+        await asyncio.gather(*(group.drain() for group in ending))
+        for name in [name for name, group in self._groups.items() if group in ending]:
+            del self._groups[name]
+            self._stalls.forget(name)
+        self._subscriptions = wanted
         cursors = await self._journal.cursors()
-        for subscription in self._subscriptions:
-            cursor = self._begin(subscription, cursors)
-            self._loops[subscription.name] = SubscriptionLoop(
-                subscription, self._journal, cursor, self._clock, self._observer
-            )
-        for name in sorted(cursors.keys() - self._loops.keys()):
-            log.warning(
-                "a cursor without a subscription holds back retention",
-                subscription=name,
-                remedy=f"If it is gone for good: `watcher forget {name}`.",
-            )
-        for group in _by_sink(self._subscriptions):
-            thread = LoopThread(f"watcher-{group[0]}", self._runner([self._loops[name] for name in group]))
-            self._threads |= dict.fromkeys(group, thread)
-            thread.start()
+        for names in _by_sink(subscriptions):
+            if names[0] not in self._groups:
+                self._begin(names, cursors)
+        self._tell_of_others(cursors)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
 
-    def _begin(self, subscription: Subscription, cursors: Mapping[str, Position]) -> Position:
+    def _begin(self, names: Sequence[str], cursors: Mapping[str, Position]) -> None:
+        loops = {}
+        for name in names:
+            subscription = self._subscriptions[name]
+            cursor = self._cursor(subscription, cursors)
+            loops[name] = SubscriptionLoop(subscription, self._journal, cursor, self._clock, self._observer)
+        group = Group(loops, self._clock)
+        self._groups |= dict.fromkeys(names, group)
+        group.thread.start()
+
+    def _cursor(self, subscription: Subscription, cursors: Mapping[str, Position]) -> Position:
         cursor = cursors.get(subscription.name)
         if cursor is None:
             cursor = START if subscription.options.start is Start.OLDEST else self._journal.last_position
             self._journal.save_cursor(subscription.name, cursor)
         return cursor
 
-    def _runner(self, loops: Sequence[SubscriptionLoop]) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            await asyncio.gather(*map(_run, loops))
-
-        return run
+    def _tell_of_others(self, cursors: Mapping[str, Position]) -> None:
+        for name in sorted(cursors.keys() - self._groups.keys()):
+            log.warning(
+                "a cursor without a subscription holds back retention",
+                subscription=name,
+                remedy=f"If it is gone for good: `watcher forget {name}`.",
+            )
 
     async def ask(self, name: str, question: Callable[[SubscriptionLoop], Coroutine[Any, Any, T]]) -> T:
         """Ask a subscription's loop something, in its own thread. Raises KeyError, RuntimeError."""
-        loop = self._loops[name]
-        return await self._threads[name].ask(lambda: question(loop))
+        group = self._groups[name]
+        return await group.thread.ask(lambda: question(group.loops[name]))
+
+    async def _watch(self) -> None:
+        """Notice what stands still."""
+        while True:
+            for name, group in self._groups.items():
+                group.look()
+                told = self._stalls.look(name, self._seen(name, group))
+                if told is not None:
+                    self._observer.subscription_state(name, *told)
+            await self._clock.sleep(LOOK_SECONDS)
+
+    def _seen(self, name: str, group: Group) -> Look:
+        loop = group.loops[name]
+        waits = loop.waits_on_purpose or group.thread.finished.done()
+        patience = self._subscriptions[name].options.batch.seconds
+        return Look(self._clock.now(), loop.cursor, self._journal.last_position, waits, patience, group.answered_at)
 
     async def drain(self) -> None:
         """Let all deliver what they have begun, for a while; end them then."""
-        threads = set(self._threads.values())
-        ends = {thread.finished: thread for thread in threads}
-        if not ends:
-            return
-        # Not awaited: a thread that is stuck does not answer.
-        told = [asyncio.create_task(self._drain(name, loop)) for name, loop in self._loops.items()]
-        _, late = await asyncio.wait(ends, timeout=DRAIN_SECONDS_MAX)
-        for end in late:
-            log.warning("not drained in time; what was under way is delivered again", thread=ends[end].name)
-        await asyncio.gather(*(ends[end].stop() for end in late))
-        for task in told:
-            task.cancel()
-
-    async def _drain(self, name: str, loop: SubscriptionLoop) -> None:
-        async def drain() -> None:
-            loop.drain()
-
-        try:
-            await self._threads[name].ask(drain)
-        except RuntimeError:
-            return  # it has ended by itself
+        if self._watching is not None:
+            self._watching.cancel()
+        await asyncio.gather(*(group.drain() for group in set(self._groups.values())))
 
 
 async def _run(loop: SubscriptionLoop) -> None:
@@ -112,6 +173,15 @@ async def _run(loop: SubscriptionLoop) -> None:
         await loop.run()
     except SubscriptionStopped as stopped:
         log.error("subscription stopped; the others go on", error=str(stopped))  # noqa: TRY400 no traceback for people
+
+
+async def _nothing() -> None:
+    """Answer."""
+
+
+async def _quietly(question: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it has ended by itself
+        await question
 
 
 def _by_sink(subscriptions: Sequence[Subscription]) -> list[list[str]]:

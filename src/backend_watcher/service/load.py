@@ -21,6 +21,9 @@ from backend_watcher.service.watcher import Watcher
 FRAMES_SHOWN_MAX = 5
 TEXT_MAX = 300
 
+in_worker = False
+"""Whether the program is loaded by a process that only runs its functions: `Watcher.run` is refused there."""
+
 
 def load_watcher(target: str) -> Watcher:
     """Import a program and return its Watcher. Raises ConfigError."""

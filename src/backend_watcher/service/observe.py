@@ -62,6 +62,11 @@ class Figures:
         self._lock = threading.Lock()
         self._written: dict[str, str] = {}
 
+    def know(self, subscriptions: list[str]) -> None:
+        """Count for these too from now on."""
+        for name in subscriptions:
+            self.subscriptions.setdefault(name, SubscriptionFigures())
+
     def captured(self, changes: int, size_bytes: int, lsn: int) -> None:
         """Count what went to the journal."""
         self.captured_changes += changes
@@ -141,8 +146,11 @@ class Figures:
 
     def subscription_state(self, subscription: str, state: str, detail: str) -> None:
         """Log each change of a subscription's state."""
-        if self.subscriptions[subscription].enter(state, detail):
-            tell = log.warning if state in ("paused", "full", "stopped") else log.info
+        figures = self.subscriptions[subscription]
+        if state == "stalled" and figures.state == "retrying":
+            return  # it is known why
+        if figures.enter(state, detail):
+            tell = log.warning if state in ("paused", "full", "stopped", "stalled", "stuck") else log.info
             tell(f"subscription {state}", subscription=subscription, detail=detail)
 
     def settled(self, subscription: str, position: Position) -> None:

@@ -8,11 +8,15 @@ that every sink can be opened. Later a sink that is down stops nobody but its ow
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -21,13 +25,16 @@ from backend_watcher import probes
 from backend_watcher.capture.logical import LogicalSource
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Subscription
-from backend_watcher.errors import ExitCode, WatcherError
+from backend_watcher.errors import ConfigError, ExitCode, WatcherError
 from backend_watcher.postgres import preflight
+from backend_watcher.postgres.findings import Report
+from backend_watcher.service import load
 from backend_watcher.service.build import Plan, build
 from backend_watcher.service.config import Config, load_config
 from backend_watcher.service.control import raise_if_faulty
 from backend_watcher.service.deliveries import Deliveries
 from backend_watcher.service.observe import Figures, describe
+from backend_watcher.service.reload import change
 from backend_watcher.service.remote import RemoteControl
 from backend_watcher.service.steering import steer
 from backend_watcher.service.watcher import Watcher
@@ -36,10 +43,15 @@ from backend_watcher.threads import LoopThread
 log = structlog.get_logger("watcher")
 
 NOTES_SECONDS = 1.0
+EXIT_SECONDS_MAX = 3.0
+"""How long the interpreter may take to end when everything is closed."""
 SWITCH_SECONDS = 0.001
 """How long a thread may keep the interpreter while another waits: capture must not wait for handlers."""
 COLLECT_OBJECTS = 50_000
 """New objects before the cycle collector looks: changes hold no cycles, and the default of 700 looks all the time."""
+
+
+ReadAgain = Callable[[], tuple[Config, Plan]]
 
 
 class SystemClock:
@@ -54,17 +66,30 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-async def supervise(config: Config, watcher: Watcher | None, *, adopt_slot: bool = False) -> int:
+async def supervise(
+    config: Config,
+    watcher: Watcher | None,
+    *,
+    adopt_slot: bool = False,
+    target: str | None = None,
+    workers: int = 0,
+    read_again: Callable[[], Config] | None = None,
+) -> int:
     """
-    Run until SIGTERM or SIGINT, then drain; return the exit code.
+    Run until SIGTERM or SIGINT, then drain; return the exit code. `target` and `workers` are as for `build`.
+
+    At SIGHUP the settings are taken from `read_again`; `reload.py` says what they may change.
 
     Raises ConfigError, PreflightFailed, SourceError, SafetyStop or JournalError, each with its remedy.
     """
-    plan = build(config, watcher, adopt_slot=adopt_slot)
-    settings = plan.settings
-    report = await preflight.check(
-        settings.dsn, slot=settings.slot, publication=settings.publication, tables=plan.wishes
-    )
+    plan = build(config, watcher, adopt_slot=adopt_slot, target=target, workers=workers)
+
+    def build_again() -> tuple[Config, Plan]:
+        assert read_again is not None
+        found = read_again()
+        return found, build(found, watcher, adopt_slot=adopt_slot, target=target, workers=workers)
+
+    report = await _preflight(plan)
     for finding in report.warnings:
         log.warning("preflight", finding=finding.message, remedy=finding.remedy)
     raise_if_faulty(report)
@@ -74,7 +99,7 @@ async def supervise(config: Config, watcher: Watcher | None, *, adopt_slot: bool
     try:
         if await plan.journal.identity() is None:
             await _try_sinks(plan.subscriptions)
-        return await _Supervisor(plan).run()
+        return await _Supervisor(config, plan, build_again if read_again is not None else None).run()
     finally:
         await plan.journal.close()
 
@@ -88,14 +113,46 @@ def _tune_interpreter() -> None:
 
 def run_watcher(watcher: Watcher) -> None:
     """Run a Watcher from its own program with `watcher.toml` and the environment; exits as `watcher run` does."""
-    import os
-
+    if load.in_worker:
+        raise ConfigError(
+            ["the program runs its watcher while it is loaded by a worker process"],
+            remedy='Write `if __name__ == "__main__":` before `watcher.run()`.',
+        )
+    program = getattr(sys.modules["__main__"], "__file__", None)
     try:
-        code = asyncio.run(supervise(load_config(None, os.environ, watcher=watcher), watcher))
+        found = load_config(None, os.environ, watcher=watcher)
+        code = asyncio.run(supervise(found, watcher, target=program))
     except WatcherError as error:
         sys.stderr.write(f"{error.message}\nremedy: {error.remedy}\n")
         code = error.exit_code
+    exit_soon(code)
     sys.exit(code)
+
+
+def exit_soon(code: int) -> None:
+    """
+    See that the process ends with this code, once all is drained and closed.
+
+    A plain function that hangs keeps its thread, and the interpreter waits for threads before it ends.
+    """
+    lingering = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if not lingering:
+        return
+
+    def leave() -> None:
+        time.sleep(EXIT_SECONDS_MAX)
+        log.warning("ended in spite of functions that still run", threads=[t.name for t in lingering if t.is_alive()])
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+    threading.Thread(target=leave, name="watcher-exit", daemon=True).start()
+
+
+async def _preflight(plan: Plan) -> Report:
+    settings = plan.settings
+    return await preflight.check(settings.dsn, slot=settings.slot, publication=settings.publication, tables=plan.wishes)
 
 
 async def _try_sinks(subscriptions: tuple[Subscription, ...]) -> None:
@@ -108,34 +165,37 @@ async def _try_sinks(subscriptions: tuple[Subscription, ...]) -> None:
 
 
 class _Supervisor:
-    """One run of a plan whose journal is open."""
+    """One run of a plan whose journal is open. `read_again` gives the plan that the settings ask for now."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, config: Config, plan: Plan, read_again: ReadAgain | None) -> None:
+        self._config = config
         self._plan = plan
+        self._read_again = read_again
         self._figures = Figures([subscription.name for subscription in plan.subscriptions])
         self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
 
     async def run(self) -> int:
         remove = self._listen_to_signals()
         journal, figures = self._plan.journal, self._figures
-        capture = LoopThread("capture", lambda: LogicalSource(self._plan.settings, journal, figures).run())
-        deliveries = Deliveries(self._plan.subscriptions, journal, SystemClock(), figures)
+        self._capture = self._make_capture()
+        deliveries = Deliveries(journal, SystemClock(), figures)
         control = RemoteControl(journal.path, lambda request: steer(journal, deliveries, request))
         state = "stopped"
         notes = asyncio.create_task(self._keep_notes(journal))
         try:
-            await deliveries.start()
+            await deliveries.run_these(self._plan.subscriptions)
             await control.open()
-            capture.start()
+            self._capture.start()
             log.info("watching", subscriptions=deliveries.names, tables=list(self._plan.settings.tables))
-            await self._until_the_end(capture)
+            await self._until_the_end(deliveries)
         except WatcherError as error:
             state = f"stopped: {describe(error)}"
             raise
         finally:
             # In the order of the street: nothing comes in any more, then what came is delivered.
             await control.close()
-            await capture.stop()
+            await self._capture.stop()
             probes.reach("service.draining")
             log.info("draining")
             await deliveries.drain()
@@ -145,14 +205,48 @@ class _Supervisor:
             remove()
         return ExitCode.CLEAN
 
-    async def _until_the_end(self, capture: LoopThread) -> None:
-        """Wait for a signal, or for capture to end with an error."""
-        stop = asyncio.create_task(self._stop.wait())
-        ends: list[asyncio.Future[Any]] = [stop, capture.finished]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if capture.finished.done():
-            capture.finished.result()
+    def _make_capture(self) -> LoopThread:
+        settings, journal = self._plan.settings, self._plan.journal
+        return LoopThread("capture", lambda: LogicalSource(settings, journal, self._figures).run())
+
+    async def _until_the_end(self, deliveries: Deliveries) -> None:
+        """Wait for a signal, or for capture to end with an error; read the settings again when asked to."""
+        while not self._stop.is_set():
+            signals = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
+            ends: list[asyncio.Future[Any]] = [*signals, self._capture.finished]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in signals:
+                task.cancel()
+            if self._capture.finished.done():
+                self._capture.finished.result()
+                return
+            if self._reload.is_set():
+                self._reload.clear()
+                await self._change(deliveries)
+
+    async def _change(self, deliveries: Deliveries) -> None:
+        """Go on with what the settings ask for now; with settings that cannot be run, go on as before."""
+        if self._read_again is None:
+            log.warning("the settings cannot be read again here; restart instead")
+            return
+        try:
+            config, plan = self._read_again()
+            changed = change(self._config, self._plan, config, plan)
+            raise_if_faulty(await _preflight(changed.plan))
+        except WatcherError as error:
+            log.error("the settings are refused; going on as before", fault=error.message, remedy=error.remedy)  # noqa: TRY400 no traceback for people
+            return
+        if changed.left:
+            log.warning("a restart is needed for some settings", settings=changed.left)
+        self._config = replace(config, name=self._config.name, source=self._config.source, journal=self._config.journal)
+        self._plan = changed.plan
+        self._figures.know([subscription.name for subscription in changed.plan.subscriptions])
+        if changed.recapture:
+            await self._capture.stop()
+            self._capture = self._make_capture()
+            self._capture.start()
+        await deliveries.run_these(changed.plan.subscriptions)
+        log.info("settings read again", subscriptions=deliveries.names, tables=list(changed.plan.settings.tables))
 
     async def _keep_notes(self, journal: Journal) -> None:
         while True:
@@ -163,9 +257,10 @@ class _Supervisor:
         """Stop at the first SIGTERM or SIGINT; the second ends the process as usual."""
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGTERM, signal.SIGINT)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
         def remove() -> None:
-            for number in numbers:
+            for number in (*numbers, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
         def stop() -> None:

@@ -4,9 +4,8 @@ A user's function as a sink, so that it is ordered, retried, parked, measured an
 An `async def` runs on the event loop, one change after the other, with nothing between the loop and the function. A
 plain `def` runs in a thread, a whole batch in one go.
 
-A function that is called per change has `timeout_seconds` for each call, and what was done before it counts. One that
-is called per batch is timed by delivery: cancelled, the whole batch is delivered again. A thread cannot be cancelled.
-It is told to stop after the change it is at, and until it has, no batch with one of its keys begins.
+Each call has `timeout_seconds`; of a function that is called per change, what was done before counts. A thread cannot
+be cancelled. It is told to stop after the change it is at, and until it has, no batch with one of its keys begins.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from contextvars import copy_context
 from typing import Any
 
 from backend_watcher.contracts import Receipt
-from backend_watcher.errors import ConfigError, HandlerError, PartlyWritten, SinkTimeout
+from backend_watcher.errors import ConfigError, HandlerError, HandlerTimeout, PartlyWritten
 from backend_watcher.events.change import Change
 from backend_watcher.sinks.stopwatch import Stopwatch
 
@@ -31,8 +30,6 @@ THREADS_MAX = 8
 TIMEOUT_SECONDS = 30.0
 """How long one call may take."""
 
-BATCH_SECONDS_MAX = 24 * 3600.0
-
 
 class Handler:
     """
@@ -40,6 +37,8 @@ class Handler:
 
     What it returns is ignored, what it raises is a HandlerError; a return is taken as DURABLE.
     """
+
+    times_itself = True
 
     def __init__(
         self,
@@ -56,8 +55,6 @@ class Handler:
             raise ConfigError([f"handler: threads is {threads!r}; 1 or more is right"])
         self._function = function
         self._by_batch = batch
-        # Delivery times what does not time itself.
-        self.times_itself = not batch
         self.timeout_seconds = timeout_seconds
         self._name = name or _name_of(function)
         self._threads = threads
@@ -65,7 +62,7 @@ class Handler:
         self._late: set[_Attempt] = set()
         self._is_async = _is_async(function)
         if self._is_async:
-            self._deliver = self._await_batch if batch else self._await_each
+            self._deliver = self._on_loop
         else:
             self._deliver = self._in_thread
 
@@ -93,37 +90,48 @@ class Handler:
         await self._deliver(batch)
         return Receipt.DURABLE
 
-    async def _await_each(self, batch: Sequence[Change]) -> None:
+    async def _on_loop(self, batch: Sequence[Change]) -> None:
+        # A task of its own, one for a batch: a function that cancels the task it is in cancels nobody else's.
+        with Stopwatch(self.timeout_seconds) as watch:
+            call = self._await_batch if self._by_batch else self._await_each
+            running = asyncio.ensure_future(call(batch, watch))
+            try:
+                # Cancelled, this waits until the function has ended.
+                await running
+            except BaseException as error:
+                if watch.expired:
+                    raise self._failed(watch.done, self._too_late()) from error
+                if not isinstance(error, asyncio.CancelledError) or _is_for_us(error):
+                    raise
+                raise self._failed(min(watch.done, len(batch) - 1), _handler_error(error)) from error
+
+    async def _await_each(self, batch: Sequence[Change], watch: Stopwatch) -> None:
         # The hot path: nothing per change but the call itself.
         function = self._function
         done = 0
-        with Stopwatch(self.timeout_seconds) as watch:
-            try:
-                for change in batch:
-                    await function(change)
-                    done += 1
-                    watch.done = done
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                if watch.expired:
-                    raise PartlyWritten(done, self._too_late()) from error
-                if _is_for_us(error):
-                    raise
-                raise PartlyWritten(done, _handler_error(error)) from error
-
-    def _too_late(self) -> SinkTimeout:
-        return SinkTimeout(f"{self._name} took longer than {self.timeout_seconds:g} s")
-
-    async def _await_batch(self, batch: Sequence[Change]) -> None:
         try:
-            await self._function(batch)
-        except GeneratorExit:
+            for change in batch:
+                await function(change)
+                done += 1
+                watch.done = done
+        except (GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:
-            if _is_for_us(error):
-                raise
+            raise self._failed(done, _handler_error(error)) from error
+
+    async def _await_batch(self, batch: Sequence[Change], watch: Stopwatch) -> None:
+        try:
+            await self._function(batch)
+        except (GeneratorExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:
             raise _handler_error(error) from error
+
+    def _too_late(self) -> HandlerTimeout:
+        return HandlerTimeout(f"{self._name} took longer than {self.timeout_seconds:g} s")
+
+    def _failed(self, done: int, error: HandlerError) -> Exception:
+        return error if self._by_batch else PartlyWritten(done, error)
 
     async def _in_thread(self, batch: Sequence[Change]) -> None:
         loop = asyncio.get_running_loop()
@@ -132,8 +140,7 @@ class Handler:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"watcher-{self._name}")
         attempt = _Attempt(self._function, batch, self._by_batch)
-        # A batch function is timed by delivery, which is told what it gives: its limit here is out of reach.
-        with Stopwatch(self.timeout_seconds if self.times_itself else BATCH_SECONDS_MAX) as watch:
+        with Stopwatch(self.timeout_seconds) as watch:
             # Before the thread begins: it notes there what is done.
             attempt.watch = watch
             running = loop.run_in_executor(self._pool, functools.partial(copy_context().run, attempt.run))
@@ -145,21 +152,17 @@ class Handler:
                 self._late.add(attempt)
                 attempt.ended = running
                 running.add_done_callback(lambda _: self._late.discard(attempt))
-                if watch.expired and self.times_itself:
-                    raise PartlyWritten(attempt.done, self._too_late()) from error
+                if watch.expired:
+                    raise self._failed(attempt.done, self._too_late()) from error
                 raise
-        if attempt.error is None:
-            return
-        failure = _handler_error(attempt.error)
-        if self._by_batch:
-            raise failure from attempt.error
-        raise PartlyWritten(attempt.done, failure) from attempt.error
+        if attempt.error is not None:
+            raise self._failed(attempt.done, _handler_error(attempt.error)) from attempt.error
 
     async def _wait_for_late(self, batch: Sequence[Change]) -> None:
         keys = {_key(change) for change in batch}
         late = [a.ended for a in self._late if a.ended is not None and not keys.isdisjoint(map(_key, a.batch))]
-        if late:
-            await asyncio.wait(late)
+        if late and (await asyncio.wait(late, timeout=self.timeout_seconds))[1]:
+            raise self._failed(0, HandlerTimeout(f"{self._name} still runs since its last try"))
 
 
 class _Attempt:
