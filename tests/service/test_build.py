@@ -62,3 +62,44 @@ def test_nothing_to_deliver_is_a_fault(tmp_path: Path) -> None:
 )
 def test_a_name_is_completed_as_changes_name_it(written: str, full: str) -> None:
     assert full_name(written) == full
+
+
+def places(watcher: Watcher, tmp_path: Path, workers: int, target: str | None = "shop.py") -> dict[str, object]:
+    plan = build(config(watcher, tmp_path), watcher, target=target, workers=workers)
+    return {one.name: one.sink.describe()["runs_in"] for one in plan.subscriptions}
+
+
+def test_functions_run_where_they_say_and_otherwise_in_the_workers(tmp_path: Path) -> None:
+    watcher = Watcher("shop")
+
+    async def wait(change: Change) -> None: ...
+
+    def sync(change: Change) -> None: ...
+
+    watcher.on("a", name="free")(wait)
+    watcher.on("a", name="free_too", coalesce=True)(sync)
+    watcher.on("a", name="stays", run_in="loop")(wait)
+    watcher.on("a", name="stays_too", run_in="thread")(sync)
+    watcher.on("a", name="apart", run_in="process")(sync)
+    fixed = {"stays": "loop", "stays_too": "thread", "apart": "process"}
+    assert places(watcher, tmp_path, 0) == {"free": "loop", "free_too": "thread", **fixed}
+    assert places(watcher, tmp_path, 2) == {"free": "process", "free_too": "process", **fixed}
+    plan = build(config(watcher, tmp_path), watcher, target="shop.py", workers=2)
+    assert not any(one.options.coalesce for one in plan.subscriptions), "it is done where the changes are whole"
+    with pytest.raises(ConfigError, match="nobody knows which program to load"):
+        places(watcher, tmp_path, 0, None)
+
+
+def test_a_place_that_a_function_cannot_run_in_is_refused(tmp_path: Path) -> None:
+    watcher = Watcher("shop")
+
+    async def wait(change: Change) -> None: ...
+
+    watcher.on("a", name="one", run_in="thread")(wait)
+    watcher.on("a", name="two", run_in="loop")(lambda change: None)
+    with pytest.raises(ConfigError) as caught:
+        places(watcher, tmp_path, 0)
+    assert caught.value.faults == [
+        "subscription 'one': run_in is 'thread'; an async def runs on the loop, or in a process",
+        "subscription 'two': run_in is 'loop'; a plain def runs in a thread, or in a process",
+    ]

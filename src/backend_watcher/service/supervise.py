@@ -133,15 +133,14 @@ def exit_soon(code: int) -> None:
     """
     See that the process ends with this code, once all is drained and closed.
 
-    A plain function that hangs keeps its thread, and the interpreter waits for threads before it ends.
+    A plain function that hangs keeps its thread, and the interpreter waits for those of pools, daemons or not.
     """
-    lingering = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-    if not lingering:
-        return
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
 
     def leave() -> None:
         time.sleep(EXIT_SECONDS_MAX)
-        log.warning("ended in spite of functions that still run", threads=[t.name for t in lingering if t.is_alive()])
+        alive = [thread.name for thread in others if thread.is_alive()]
+        log.warning("ended in spite of functions that still run", threads=alive)
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
