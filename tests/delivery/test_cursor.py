@@ -96,3 +96,26 @@ def test_what_was_passed_cannot_be_settled_again() -> None:
     with pytest.raises(SettledTwice, match="0/1:0, which owes 0"):
         frontier.settle(Position(1, 0), 1)
     assert frontier.in_flight == 0
+
+
+def test_the_bytes_in_flight_shrink_with_what_is_settled_and_end_at_none(dice: random.Random) -> None:
+    for _ in range(200):
+        frontier = Frontier(START)
+        owed: dict[Position, int] = {}
+        sizes: dict[Position, int] = {}
+        for number in range(1, dice.randint(2, 8)):
+            stretch, count, size = Position(number, 0), dice.randint(0, 5), dice.randint(0, 10_000)
+            frontier.open(stretch, count, size)
+            if count:
+                owed[stretch], sizes[stretch] = count, size
+        assert frontier.in_flight_bytes == sum(sizes.values())
+        while owed:
+            stretch = dice.choice(sorted(owed))
+            count = dice.randint(1, owed[stretch])
+            before = frontier.in_flight_bytes
+            frontier.settle(stretch, count)
+            assert frontier.in_flight_bytes <= before
+            owed[stretch] -= count
+            if not owed[stretch]:
+                del owed[stretch]
+        assert frontier.in_flight_bytes == 0

@@ -28,7 +28,9 @@ class Frontier:
         self._opened = start
         self._open: deque[Position] = deque()
         self._owed: dict[Position, int] = {}
+        self._bytes: dict[Position, int] = {}
         self._in_flight = 0
+        self._in_flight_bytes = 0
 
     @property
     def cursor(self) -> Position:
@@ -45,7 +47,12 @@ class Frontier:
         """How many changes are opened and not settled; the loop stops reading at its limit."""
         return self._in_flight
 
-    def open(self, last: Position, changes: int) -> None:
+    @property
+    def in_flight_bytes(self) -> int:
+        """About how large they are: of a stretch that is settled in part, the same share of its bytes counts."""
+        return self._in_flight_bytes
+
+    def open(self, last: Position, changes: int, size_bytes: int = 0) -> None:
         """Note that `changes` deliveries are owed in the stretch that ends at `last`. Raises OutOfOrder."""
         if last <= self._opened:
             raise OutOfOrder(f"a stretch ends at {last}, after one that ended at {self._opened}")
@@ -53,6 +60,9 @@ class Frontier:
         self._open.append(last)
         self._owed[last] = changes
         self._in_flight += changes
+        if changes and size_bytes:
+            self._bytes[last] = size_bytes
+            self._in_flight_bytes += size_bytes
         self._advance()
 
     def settle(self, last: Position, changes: int) -> None:
@@ -62,9 +72,14 @@ class Frontier:
             raise SettledTwice(f"{changes} deliveries settled in the stretch to {last}, which owes {owed}")
         self._owed[last] = owed - changes
         self._in_flight -= changes
+        if changes and (size_bytes := self._bytes.get(last)):
+            share = size_bytes * changes // owed
+            self._in_flight_bytes -= share
+            self._bytes[last] = size_bytes - share
         self._advance()
 
     def _advance(self) -> None:
         while self._open and not self._owed[self._open[0]]:
             self._cursor = self._open.popleft()
             del self._owed[self._cursor]
+            self._bytes.pop(self._cursor, None)

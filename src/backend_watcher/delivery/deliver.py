@@ -105,19 +105,22 @@ class Deliverer:
         Raises SubscriptionStopped where trying again is no use, and Draining where there is no time left to.
         """
         pending = deque(self._parts(batch))
+        told: set[int] = set()
         delay, attempt = 0.0, 0
         while pending:
             await self._gate.passed()
             places = pending.popleft()
             if self._keeper.held:
                 await self._keeper.room()
-                places, rest = self._without_held(batch, places, settle)
+                batch, places, rest = self._without_held(batch, places, settle)
                 if rest:
                     pending.appendleft(rest)
             if not places:
                 continue
-            if self._keeper.held and batch[places[0]].code == TRUNCATE and not self._drops(batch[places[0]]):
-                await self._keeper.join_truncate(batch[places[0]])
+            first = batch[places[0]]
+            if self._keeper.held and first.code == TRUNCATE and places[0] not in told and not self._drops(first):
+                told.add(places[0])
+                await self._keeper.join_truncate(first)
             result = await self._offer(batch, places)
             if result.done:
                 settle(result.done)
@@ -167,8 +170,15 @@ class Deliverer:
                 begin = place + 1
         return [part for part in [*parts, range(begin, len(batch))] if part]
 
-    def _without_held(self, batch: Sequence[Change], places: Places, settle: Settle) -> tuple[Places, Places]:
-        """Put changes of held keys behind these; return those to offer now, and those to look at again after them."""
+    def _without_held(
+        self, batch: Sequence[Change], places: Places, settle: Settle
+    ) -> tuple[Sequence[Change], Places, Places]:
+        """
+        Put changes of held keys behind these.
+
+        Return the batch with what is left of its changes, those to offer now, and those to look at again after them.
+        """
+        reduced: dict[int, Change] = {}
         joined: list[int] = []
         free: list[int] = []
         rest: Places = ()
@@ -181,11 +191,18 @@ class Deliverer:
             if self._keeper.full or (free and change.key_changed()):
                 rest = places[number:]
                 break
-            self._keeper.join(change)
-            joined.append(place)
+            left = self._keeper.join(change)
+            if left is None:
+                joined.append(place)
+                continue
+            reduced[place] = left
+            free.append(place)
         if joined:
             settle(joined)
-        return (free if joined or rest else places), rest
+        if reduced:
+            # The journal shares its changes with other readers.
+            batch = [reduced.get(place, change) for place, change in enumerate(batch)]
+        return batch, (free if joined or rest else places), rest
 
     def _drops(self, change: Change) -> bool:
         """Say that a change does not get as far as the sink."""
@@ -311,7 +328,7 @@ class Deliverer:
             if change.code == TRUNCATE and verdict in (Verdict.HOLD, Verdict.PARK):
                 # It concerns every key of its table: there is nobody who could go on without it.
                 verdict = Verdict.AGAIN
-            if self._keeper.join(change):
+            if self._keeper.blocks(change) and self._keeper.join(change) is None:
                 settle([place])
             elif verdict is Verdict.SKIP:
                 self._skip(change, error)

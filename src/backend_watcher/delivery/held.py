@@ -152,13 +152,24 @@ class HeldKeys:
             if self._by_name.get(name) is held:
                 del self._by_name[name]
 
-    def knows(self, held: Held, change: Change) -> bool:
-        """Say whether a change that comes again after a restart is kept, or delivered, already."""
+    def left_of(self, change: Change) -> Change | None:
+        """
+        Return what there is to do about a change that may come again after a restart; None if nothing.
+
+        What is not newer than the newest that is kept of its row was kept or delivered before. An update of a key may
+        be that for one of its rows only: for the other one everything comes again, and this in its place.
+        """
         if change.replayed:
-            return False
-        # One of its rows is enough: what is kept of that row came after all that is older.
-        names = change.identities() or [name for name in held.names if name[0] == change.table.full_name]
-        return any(name in held.names and change.position <= held.names[name] for name in names)
+            return change
+        names = change.identities()
+        new = [name for name in names if not self._knows(name, change.position)]
+        if len(new) == len(names):
+            return change
+        return change.of_one_row(before=new[0] == names[0]) if new else None
+
+    def _knows(self, name: Name, position: Position) -> bool:
+        held = self._by_name.get(name)
+        return held is not None and position <= held.names[name]
 
     def next_due(self) -> float | None:
         """Return when the next key is to be tried, None if none is."""

@@ -24,6 +24,7 @@ from backend_watcher.delivery.held import Held, HeldKeys, Name
 from backend_watcher.delivery.retry import Patience, Verdict, blames_sink, decide
 from backend_watcher.errors import WatcherError
 from backend_watcher.events.change import Change
+from backend_watcher.events.position import Position
 
 ERROR_CHARACTERS_MAX = 500
 KEY_CHARACTERS_MAX = 200
@@ -78,6 +79,7 @@ class Keeper:
         self._offered: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
         self._discarding = asyncio.Lock()
+        self._catching_up: Position | None = None
         self.held = HeldKeys()
         self.health = Health()
 
@@ -90,6 +92,7 @@ class Keeper:
         while keys and (page := await self._journal.held_changes(self._subscription, after=newest)):
             newest = page[-1].number
         self.held = HeldKeys(newest + 1)
+        self._catching_up = max((last for key in keys for last in key.keys.values()), default=None)
         for key in keys:
             if key.changes:
                 self.held.put(self._taken_up(key))
@@ -98,6 +101,16 @@ class Keeper:
                 self._journal.forget_key(self._subscription, key.number)
         self._gate.look_again()
         self._wake.set()
+
+    def came_to(self, cursor: Position) -> None:
+        """
+        Note how far the subscription is. Held keys wait until it is past the newest change that was held at the start.
+
+        Until then changes come again that are older than held ones; a truncate among them must not come after these.
+        """
+        if self._catching_up is not None and cursor >= self._catching_up:
+            self._catching_up = None
+            self._wake.set()
 
     def _taken_up(self, key: HeldKey) -> Held:
         # The clock on the wall may have jumped: nobody waits longer for that than a first retry would have taken.
@@ -139,17 +152,22 @@ class Keeper:
         """Say whether a change belongs to a held key."""
         return bool(self.held.blocking(change))
 
-    def join(self, change: Change) -> bool:
-        """Put a change behind the held key it belongs to; say whether there is one. It counts as settled then."""
-        if not self.held:
-            return False
-        blocking = self.held.blocking(change)
+    def join(self, change: Change) -> Change | None:
+        """
+        Put a change behind the held key it belongs to. Return what is to be delivered.
+
+        That is the change itself where it belongs to none, and None where it counts as settled now.
+        """
+        blocking = self.held.blocking(change) if self.held else ()
         if not blocking:
-            return False
-        if any(self.held.knows(held, change) for held in blocking):
-            return True
+            return change
+        left = self.held.left_of(change)
+        if left is None:
+            return None
+        if left is not change:
+            return self.join(left)
         self._join(change, blocking)
-        return True
+        return None
 
     def _join(self, change: Change, blocking: Sequence[Held]) -> None:
         held, other = self.held.join(change, blocking)
@@ -167,12 +185,14 @@ class Keeper:
     async def join_truncate(self, truncate: Change) -> None:
         """Let a truncate follow what is held of its table, as a delete of each of those rows."""
         for held in self.held.of_table(truncate.table.full_name):
-            if self.held.knows(held, truncate):
-                continue
             rows = await self._rows_of(held)
             for name in sorted(held.names.keys() & rows.keys()):
+                if name[0] != truncate.table.full_name:
+                    continue
+                # It may come again after a restart.
+                again = truncate.position <= held.names[name] and not truncate.replayed
                 # Tried meanwhile with success, it owes nothing any more: the truncate itself is enough.
-                if self.held.get(held.number) is held and name[0] == truncate.table.full_name:
+                if self.held.get(held.number) is held and not again:
                     self._join(rows[name].as_delete(truncate.transaction, truncate.ordinal), [held])
 
     async def _rows_of(self, held: Held) -> dict[Name, Change]:
@@ -200,7 +220,7 @@ class Keeper:
                 for held in self._due():
                     await self._at_once.acquire()
                     # What waited for its turn may have become part of another key.
-                    if held.into is None and not held.busy and held.due is not None and not self._gate.paused:
+                    if held.into is None and not held.busy and held.due is not None and not self._rests:
                         self._start(held, offer)
                     else:
                         self._at_once.release()
@@ -211,12 +231,17 @@ class Keeper:
                 task.cancel()
             await asyncio.gather(*self._offered, return_exceptions=True)
 
+    @property
+    def _rests(self) -> bool:
+        """Say that nothing is to be tried now. Full, the subscription could not catch up."""
+        return self._gate.paused or (self._catching_up is not None and not self.full)
+
     def _due(self) -> list[Held]:
-        return [] if self._gate.paused else self.held.due(self._clock.now())
+        return [] if self._rests else self.held.due(self._clock.now())
 
     async def _next(self) -> None:
         """Wait until the next key is due, or something changed."""
-        due = None if self._gate.paused else self.held.next_due()
+        due = None if self._rests else self.held.next_due()
         waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._wake.wait())]
         if due is not None:
             waits.append(asyncio.ensure_future(self._clock.sleep(max(due - self._clock.now(), 0.0))))
@@ -379,6 +404,7 @@ class Keeper:
             return
         what = f"{self.held.changes} changes are held; redrive or discard some of them"
         self._observer.subscription_state(self._subscription, "full", what)
+        self._wake.set()
         await self._gate.until(lambda: not self.full)
         self._observer.subscription_state(self._subscription, "running", "")
 

@@ -90,7 +90,6 @@ class SubscriptionLoop:
         self._deliverer = Deliverer(subscription, self._keeper, self._gate, clock, observer, self._pause_itself)
         self._live = self._frontier = Frontier(cursor)
         self._noted = cursor
-        self._in_flight_bytes = 0
         self._lanes = [Lane(LaneQueue(options.batch)) for _ in range(options.concurrency)]
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
@@ -146,6 +145,7 @@ class SubscriptionLoop:
         pause = load_pause(await self._journal.get_note(pause_note(self.name)))
         self._replay = load_replay(await self._journal.get_note(replay_note(self.name)))
         await self._keeper.load()
+        self._keeper.came_to(self.cursor)
         if pause is not None:
             self._gate.pause()
             self._observer.subscription_state(self.name, "paused", pause.reason)
@@ -267,7 +267,7 @@ class SubscriptionLoop:
             await self._until(
                 lambda: (
                     self._gate.draining
-                    or (self._frontier.in_flight <= limit // 2 and self._in_flight_bytes <= limit_bytes // 2)
+                    or (self._frontier.in_flight <= limit // 2 and self._frontier.in_flight_bytes <= limit_bytes // 2)
                 )
             )
             if self._gate.draining:
@@ -275,17 +275,16 @@ class SubscriptionLoop:
             end = begin + limit - self._frontier.in_flight
             part = chosen if not begin and end >= len(chosen) else chosen[begin:end]
             if end >= len(chosen):
-                await self._admit(part, block.last)
+                await self._admit(part, block.last, block.size_bytes * len(part) // len(block.changes))
                 return
-            await self._admit(part, part[-1].position)
+            await self._admit(part, part[-1].position, block.size_bytes * len(part) // len(block.changes))
             begin = end
 
-    async def _admit(self, changes: Sequence[Change], last: Position) -> None:
-        self._frontier.open(last, len(changes))
+    async def _admit(self, changes: Sequence[Change], last: Position, size_bytes: int) -> None:
+        self._frontier.open(last, len(changes), size_bytes)
         if not changes:
             self._note_cursor()
             return
-        self._in_flight_bytes += sum([change.size_bytes for change in changes])
         for step in spread(changes, len(self._lanes)):
             alone = len(step) == 1 and len(self._lanes) > 1
             if alone:
@@ -336,8 +335,7 @@ class SubscriptionLoop:
             for wait in waits:
                 wait.cancel()
 
-    def _settled(self, size_bytes: int) -> None:
-        self._in_flight_bytes -= size_bytes
+    def _settled(self) -> None:
         self._note_cursor()
         self._moved.set()
 
@@ -348,6 +346,7 @@ class SubscriptionLoop:
         self._noted = cursor
         probes.reach("delivery.before_cursor")
         self._journal.save_cursor(self.name, cursor)
+        self._keeper.came_to(cursor)
         self._observer.settled(self.name, cursor)
         probes.reach("delivery.after_cursor")
 
