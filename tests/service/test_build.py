@@ -103,3 +103,12 @@ def test_a_place_that_a_function_cannot_run_in_is_refused(tmp_path: Path) -> Non
         "subscription 'one': run_in is 'thread'; an async def runs on the loop, or in a process",
         "subscription 'two': run_in is 'loop'; a plain def runs in a thread, or in a process",
     ]
+
+
+def test_what_may_be_under_way_is_shared_by_all_subscriptions(tmp_path: Path) -> None:
+    for count, each in ((1, 32 << 20), (6, 16 << 20), (200, 1 << 20)):
+        watcher = Watcher("shop")
+        for number in range(count):
+            watcher.to(Memory(), table="products", name=f"copy_{number}")
+        plan = build(config(watcher, tmp_path), watcher)
+        assert {one.options.max_in_flight_bytes for one in plan.subscriptions} == {each}

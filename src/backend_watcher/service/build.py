@@ -21,6 +21,11 @@ from backend_watcher.sinks.process import ProcessHandler
 from backend_watcher.sinks.process_pool import Workers
 from backend_watcher.sinks.process_wire import Setup
 
+IN_FLIGHT_BYTES = 96 << 20
+"""What all subscriptions together may have read and not settled; the journal's own buffers take about as much."""
+
+IN_FLIGHT_BYTES_MIN = 1 << 20
+
 __all__ = ["Plan", "build", "full_name", "wishes_of"]
 
 
@@ -55,7 +60,7 @@ def build(
             remedy="Declare one with @watcher.on(…) or watcher.to(…), or as [[subscription]] in watcher.toml.",
         )
     placed = _Places(wanted, target, workers)
-    subscriptions = tuple(placed.subscription(one, watcher) for one in wanted)
+    subscriptions = tuple(_within_memory(placed.subscription(one, watcher), len(wanted)) for one in wanted)
     wishes = wishes_of(wanted)
     settings = LogicalSettings(
         dsn=config.source.dsn,
@@ -65,6 +70,7 @@ def build(
         heartbeat_seconds=config.source.heartbeat_seconds,
         adopt_slot=adopt_slot,
         journal_name=str(config.journal.path),
+        max_wal_bytes=config.source.max_wal_bytes,
     )
     journal = SqliteJournal(
         config.journal.path,
@@ -84,6 +90,13 @@ def wishes_of(wanted: list[Wanted]) -> dict[str, Wish]:
             before = wishes.get(name, Wish())
             wishes[name] = replace(before, old_values=before.old_values or bool(one.columns))
     return wishes
+
+
+def _within_memory(subscription: Subscription, count: int) -> Subscription:
+    """Give each subscription its share of what all of them may have under way."""
+    share = max(IN_FLIGHT_BYTES // count, IN_FLIGHT_BYTES_MIN)
+    limit = min(subscription.options.max_in_flight_bytes, share)
+    return replace(subscription, options=replace(subscription.options, max_in_flight_bytes=limit))
 
 
 class _Places:

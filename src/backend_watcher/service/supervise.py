@@ -151,7 +151,13 @@ def exit_soon(code: int) -> None:
 
 async def _preflight(plan: Plan) -> Report:
     settings = plan.settings
-    return await preflight.check(settings.dsn, slot=settings.slot, publication=settings.publication, tables=plan.wishes)
+    return await preflight.check(
+        settings.dsn,
+        slot=settings.slot,
+        publication=settings.publication,
+        tables=plan.wishes,
+        max_wal_bytes=settings.max_wal_bytes,
+    )
 
 
 async def _try_sinks(subscriptions: tuple[Subscription, ...]) -> None:
