@@ -383,6 +383,34 @@ async def test_the_second_reader_stops_when_the_first_has_moved_the_slot(app: Ap
     assert "streaming" not in second.observer.states
 
 
+async def test_our_own_session_that_the_server_has_not_missed_is_ended(
+    app: App, street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[ReplicationStream] = []
+    close = ReplicationStream.close
+
+    async def leave_open(self: ReplicationStream) -> None:
+        # The network is dark: the server never hears that we left.
+        opened.append(self)
+
+    async with street.listening():
+        await app.insert(1)
+        await street.changes(1)
+        first = await app.walsender(street.slot)
+        monkeypatch.setattr(ReplicationStream, "close", leave_open)
+        control = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%%:control'"
+        await app.ask(f"{control} AND datname = current_database()")
+        await street.reach("waiting")
+        monkeypatch.setattr(ReplicationStream, "close", close)
+        await app.insert(2)
+        await street.reach("streaming", 2)
+        assert await street.keys(2) == [1, 2]
+        assert await app.walsender(street.slot) != first
+    assert opened
+    for stream in opened:
+        await stream.close()
+
+
 async def test_a_server_that_is_not_there_is_waited_for(app: App, street: Street) -> None:
     street.change(dsn="postgresql://nobody@127.0.0.1:1/none")
     street.task = asyncio.create_task(street.source().run())

@@ -163,3 +163,18 @@ async def test_a_lost_slot_is_known_as_lost(conn: Connection) -> None:
     finally:
         await conn.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
         await conn.execute("SELECT pg_reload_conf()")
+
+
+async def test_only_the_reader_that_is_meant_is_ended(conn: Connection, dsn: str) -> None:
+    await make(conn, "CREATE PUBLICATION p")
+    await slots.create(conn, "read_by_us")
+    async with reading(dsn, "read_by_us", "p") as pid:
+        await slots.end_reader(conn, "read_by_us", pid + 1)
+        await slots.end_reader(conn, "other", pid)
+        facts = await slots.look(conn, "read_by_us")
+        assert facts is not None
+        assert facts.active_pid == pid
+        await slots.end_reader(conn, "read_by_us", pid)
+        async with asyncio.timeout(20):
+            while (facts := await slots.look(conn, "read_by_us")) is not None and facts.active:
+                pass

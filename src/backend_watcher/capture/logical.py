@@ -25,7 +25,7 @@ from backend_watcher.decode.tables import make_table
 from backend_watcher.errors import RetryKind, SourceRefused, SourceUnavailable, WatcherError
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
-from backend_watcher.postgres import catalog
+from backend_watcher.postgres import catalog, slots
 from backend_watcher.postgres.connect import Connection, connect, refuses_sessions
 from backend_watcher.postgres.refusal import SHUTDOWN_SECONDS
 from backend_watcher.postgres.replication import Received, ReplicationStream
@@ -61,6 +61,7 @@ class LogicalSource:
         self._watch_seconds = watch_seconds
         self._progress = asyncio.Event()
         self._keys: dict[int, tuple[str, ...]] = {}
+        self._walsender: int | None = None
 
     async def run(self) -> None:
         """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
@@ -109,6 +110,12 @@ class LogicalSource:
             if lost is not None:
                 raise lost from None
             raise
+        except SourceUnavailable:
+            if self._walsender is not None:
+                # After a break that the server has not noticed, our own session before this one has the slot.
+                await slots.end_reader(connection, self._settings.slot, self._walsender)
+            raise
+        self._walsender = stream.backend_pid
 
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)

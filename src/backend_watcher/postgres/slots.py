@@ -138,6 +138,11 @@ async def drop(conn: Connection, name: str) -> bool:
     return True
 
 
+async def end_reader(conn: Connection, name: str, pid: int) -> None:
+    """End the process that reads a slot, if it is `pid`: a session of ours that the server has not missed yet."""
+    await fetch_all(conn, "end_reader", name=name, pid=pid)
+
+
 async def wal_held_bytes(conn: Connection, name: str) -> int | None:
     """Return how much WAL the server keeps for a slot; None without a slot, or if it keeps nothing any more."""
     row = await fetch_one(conn, "slot", name=name)

@@ -21,6 +21,12 @@ SELECT lsn::text AS lsn FROM pg_create_logical_replication_slot(%(name)s::name, 
 -- Drops a slot; refused while somebody reads from it.
 SELECT pg_drop_replication_slot(%(name)s::name);
 
+-- name: end_reader
+-- Ends the process that reads a slot, if it is the one we mean.
+SELECT pg_terminate_backend(s.active_pid)
+FROM pg_replication_slots s
+WHERE s.slot_name = %(name)s AND s.active_pid = %(pid)s;
+
 -- name: limit_statement
 -- A time limit for the rest of the transaction, instead of the session's.
 SELECT set_config('statement_timeout', %(milliseconds)s, true);
