@@ -24,8 +24,8 @@ from .running import JOURNAL, SLOT, Running, environment, pause, streams, until
 from .scale import dice, repeats
 from .workload import SCHEMA, Workload
 
-ROUNDS = repeats(1, 5)
-OFTEN = repeats(3, 25)
+ROUNDS = repeats(1, 3)
+OFTEN = repeats(3, 15)
 LOOK_SECONDS = 20.0
 TEMPLATE = "slot_as_it_was"
 
