@@ -7,12 +7,13 @@ PYTEST := $(PY) -m pytest
 JSON ?=
 ROWS ?= 1000000
 UPDATES ?= 200000
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers faults check bench clean
+.PHONY: help demo test test-pure test-all test-servers faults check bench bench-workers clean
 
 help: ## this menu
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.demo ## everything on an embedded PostgreSQL and Valkey, with a shop that sells
 	@$(VENV)/bin/watcher demo
@@ -39,6 +40,9 @@ check: $(VENV)/.check ## style, types, walls
 
 bench: $(VENV)/.test ## speed, as ratios in one run (ROWS=, UPDATES=, JSON=file)
 	$(PY) benchmarks/bench.py --rows $(ROWS) --updates $(UPDATES) $(if $(JSON),--json $(JSON))
+
+bench-workers: $(VENV)/.test ## what processes bring to functions that compute (WORKERS=, JSON=file)
+	$(PY) benchmarks/workers.py --workers $(WORKERS) $(if $(JSON),--json $(JSON))
 
 clean: ## remove the virtual environment and what builds leave behind
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
