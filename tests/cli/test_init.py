@@ -37,7 +37,7 @@ def test_every_line_of_the_file_that_is_commented_out_is_right(run: Run, folder:
     assert (config.journal.quota_bytes, config.journal.retain_seconds) == (10 << 30, 604800)
     (cache,) = config.subscriptions
     assert (cache.name, cache.update) == ("product_cache", ("name", "stock"))
-    assert config.overrides == {"show": {"concurrency": 4}}
+    assert config.overrides == {"show": {"concurrency": 4, "run_in": "process"}}
 
 
 def test_nothing_is_overwritten_without_force(run: Run, folder: Path) -> None:
