@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.scenario("42", "disk full, read only, failing fsync"),
 ]
 ROUNDS = repeats(1, 5)
-SIZE = "3m"
+SIZE = "24m"
 RSS_MAX = 300 << 20
 RESUME_SECONDS_MAX = 10.0
 CONFIRMED = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = %s"
