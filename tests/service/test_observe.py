@@ -52,6 +52,15 @@ def test_held_keys_are_counted_and_a_parked_one_is_told_once() -> None:
     assert "watcher parked redrive cache 2" in logs[1]["remedy"]
 
 
+def test_wal_that_is_kept_is_told_by_how_bad_it_is() -> None:
+    figures = Figures(["cache"])
+    with capture_logs() as logs:
+        for state in ("wal_warning", "wal_alarm", "streaming"):
+            figures.source_state(state, "60 % of source.max_wal_bytes")
+    assert [entry["log_level"] for entry in logs] == ["warning", "error", "info"]
+    assert logs[1]["detail"] == "60 % of source.max_wal_bytes"
+
+
 async def test_notes_are_written_only_when_they_change() -> None:
     journal, figures = MemoryJournal(), Figures(["cache"])
     await journal.open()

@@ -78,6 +78,10 @@ class Figures:
             self.source, self.source_detail = state, detail
         if state == "waiting":
             log.warning("source unavailable", detail=detail)
+        elif state == "wal_alarm":
+            log.error("PostgreSQL keeps too much WAL for the slot", detail=detail)
+        elif state == "wal_warning":
+            log.warning("PostgreSQL keeps much WAL for the slot", detail=detail)
         else:
             log.info(f"source {state}")  # noqa: G004 three fixed words
 
