@@ -34,6 +34,9 @@ Settle = Callable[[Places], None]
 
 INSIST = Patience(park=False, seconds_max=SINK_SECONDS_MAX)
 
+NARROW = 16
+"""So many changes are offered together, at least, after one of a larger batch failed."""
+
 _ONE_CHANGE = (Verdict.HOLD, Verdict.PARK, Verdict.SKIP)
 """What is decided about one change: a batch that met such an error holds one that does not pass."""
 
@@ -106,10 +109,11 @@ class Deliverer:
         """
         pending = deque(self._parts(batch))
         told: set[int] = set()
+        width = len(batch)
         delay, attempt = 0.0, 0
         while pending:
             await self._gate.passed()
-            places = pending.popleft()
+            places = _next(pending, width)
             if self._keeper.held:
                 await self._keeper.room()
                 batch, places, rest = self._without_held(batch, places, settle)
@@ -130,6 +134,9 @@ class Deliverer:
                 pending.extendleft([places[middle:], places[:middle]])
                 continue
             again, reason = await self._judge(batch, result.failures, settle)
+            # Each that fails costs a look at all that is offered with it: where many do, less is offered at once.
+            one_failed = bool(result.failures) and not again
+            width = max(NARROW, min(width, len(places)) // 2) if one_failed else min(2 * width, len(batch))
             if again or result.untouched:
                 # Together: what was not tried must not overtake what is to be tried again.
                 pending.appendleft(sorted([*again, *result.untouched]) if again else result.untouched)
@@ -366,6 +373,14 @@ class Deliverer:
         self._observer.failed(self._name, error, attempt, decision.seconds)
         await self._gate.sleep(decision.seconds)
         return decision.seconds
+
+
+def _next(pending: deque[Places], most: int) -> Places:
+    """Take the next places, so many at most."""
+    places = pending.popleft()
+    if len(places) > most:
+        pending.appendleft(places[most:])
+    return places[:most]
 
 
 class _Singles(Sequence[Sequence[int]]):

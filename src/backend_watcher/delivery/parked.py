@@ -416,7 +416,9 @@ class Keeper:
 
     def _tell(self, held: Held) -> None:
         self._observer.held(self._subscription, self._note(held))
-        self._wake.set()
+        if held.due is not None:
+            # Not for what is parked: with many held keys each look at what is due costs.
+            self._wake.set()
 
 
 def key_text(change: Change) -> str:
