@@ -62,8 +62,8 @@ def test_everything_for_people(run: Run, now: list[Status]) -> None:
         "source   db:5432/shop",
         "slot     watcher_shop: active, confirmed 16/200, holds 2.0 KiB of WAL",
         "journal  x.journal: 1.5 KiB in 7 blocks, oldest 2 h ago, durable to 16/300; FULL: capture waits",
-        "subscription  state     cursor    behind   for   last error",
-        "cache         retrying  16/100:3  4.0 KiB  61 s  SinkTimeout: slow (attempt 4)",
+        "subscription  state     cursor    behind   for   failing keys  last error",
+        "cache         retrying  16/100:3  4.0 KiB  61 s                SinkTimeout: slow (attempt 4)",
     ]
 
 

@@ -26,7 +26,7 @@ IN_FLIGHT_BYTES = 96 << 20
 
 IN_FLIGHT_BYTES_MIN = 1 << 20
 
-__all__ = ["Plan", "build", "full_name", "wishes_of"]
+__all__ = ["Plan", "build", "full_name", "refuse_nothing", "wishes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,7 @@ def build(
     they share, but for those that say where they run.
     """
     wanted = wanted_of(config, watcher)
-    if not wanted:
-        raise ConfigError(
-            ["no subscription: nothing would be delivered"],
-            remedy="Declare one with @watcher.on(…) or watcher.to(…), or as [[subscription]] in watcher.toml.",
-        )
+    refuse_nothing(wanted)
     placed = _Places(wanted, target, workers)
     subscriptions = tuple(_within_memory(placed.subscription(one, watcher), len(wanted)) for one in wanted)
     wishes = wishes_of(wanted)
@@ -79,6 +75,15 @@ def build(
         retain_bytes=config.journal.retain_bytes,
     )
     return Plan(subscriptions, settings, journal, wishes)
+
+
+def refuse_nothing(wanted: list[Wanted]) -> None:
+    """Raise ConfigError where nothing is wanted."""
+    if not wanted:
+        raise ConfigError(
+            ["no subscription: nothing would be delivered"],
+            remedy="Declare one with @watcher.on(…) or watcher.to(…), or as [[subscription]] in watcher.toml.",
+        )
 
 
 def wishes_of(wanted: list[Wanted]) -> dict[str, Wish]:

@@ -167,6 +167,10 @@ class Entry:
                 self._fault(key, str(error))
                 return value
             self._secrets.append(value)
+        if isinstance(value, bool) and hint is not Any and "bool" not in str(hint):
+            # Python takes true for 1.
+            self._fault(key, f"is {str(value).lower()}, which is neither a number nor a text")
+            return value
         try:
             adapter: TypeAdapter[Any] = TypeAdapter(hint)
         except (PydanticUserError, TypeError, NameError):

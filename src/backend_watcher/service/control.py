@@ -34,7 +34,7 @@ from backend_watcher.journal.view import SqliteJournalView
 from backend_watcher.postgres import preflight, slots
 from backend_watcher.postgres.connect import address_of, connect
 from backend_watcher.postgres.findings import Finding, Level, Report
-from backend_watcher.service.build import full_name, wishes_of
+from backend_watcher.service.build import full_name, refuse_nothing, wishes_of
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
 from backend_watcher.service.watcher import Wanted, Watcher
@@ -75,6 +75,7 @@ _CONNECTION = "connection"
 async def check(config: Config, watcher: Watcher | None) -> Report:
     """Find out whether a run could start: settings and privileges of the source, tables, and every sink."""
     wanted = wanted_of(config, watcher)
+    refuse_nothing(wanted)
     report, sinks = await asyncio.gather(
         preflight.check(
             config.source.dsn,

@@ -18,6 +18,7 @@ from backend_watcher.contracts import Clock, Journal, Observer
 from backend_watcher.delivery.deliver import SubscriptionStopped
 from backend_watcher.delivery.run import SubscriptionLoop
 from backend_watcher.delivery.subscription import Start, Subscription
+from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import START, Position
 from backend_watcher.service.stall import Look, StallWatch
 from backend_watcher.threads import LoopThread
@@ -82,6 +83,8 @@ class Deliveries:
         self._groups: dict[str, Group] = {}
         self._stalls = StallWatch()
         self._watching: asyncio.Task[None] | None = None
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Holds the error of a thread that ended by one: the journal is broken, or we are."""
 
     @property
     def names(self) -> list[str]:
@@ -123,7 +126,13 @@ class Deliveries:
             loops[name] = SubscriptionLoop(subscription, self._journal, cursor, self._clock, self._observer)
         group = Group(loops, self._clock)
         self._groups |= dict.fromkeys(names, group)
+        group.thread.finished.add_done_callback(self._ended)
         group.thread.start()
+
+    def _ended(self, finished: asyncio.Future[None]) -> None:
+        error = None if finished.cancelled() else finished.exception()
+        if error is not None and not self.broken.done():
+            self.broken.set_exception(error)
 
     def _cursor(self, subscription: Subscription, cursors: Mapping[str, Position]) -> Position:
         cursor = cursors.get(subscription.name)
@@ -172,6 +181,9 @@ async def _run(loop: SubscriptionLoop) -> None:
     try:
         await loop.run()
     except SubscriptionStopped as stopped:
+        if isinstance(stopped.__cause__, JournalBroken):
+            # What one reader cannot trust, nobody can.
+            raise stopped.__cause__ from None
         log.error("subscription stopped; the others go on", error=str(stopped))  # noqa: TRY400 no traceback for people
 
 

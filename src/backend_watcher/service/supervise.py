@@ -25,7 +25,7 @@ from backend_watcher import probes
 from backend_watcher.capture.logical import LogicalSource
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Subscription
-from backend_watcher.errors import ConfigError, ExitCode, WatcherError
+from backend_watcher.errors import ConfigError, ExitCode, JournalError, WatcherError
 from backend_watcher.postgres import preflight
 from backend_watcher.postgres.findings import Report
 from backend_watcher.service import load
@@ -43,6 +43,7 @@ from backend_watcher.threads import LoopThread
 log = structlog.get_logger("watcher")
 
 NOTES_SECONDS = 1.0
+LAST_NOTES_SECONDS_MAX = 2.0
 EXIT_SECONDS_MAX = 3.0
 """How long the interpreter may take to end when everything is closed."""
 SWITCH_SECONDS = 0.001
@@ -206,7 +207,7 @@ class _Supervisor:
             await deliveries.drain()
             log.info("stopped")
             notes.cancel()
-            await figures.write_notes(journal, state)
+            await self._last_notes(journal, state)
             remove()
         return ExitCode.CLEAN
 
@@ -218,10 +219,12 @@ class _Supervisor:
         """Wait for a signal, or for capture to end with an error; read the settings again when asked to."""
         while not self._stop.is_set():
             signals = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
-            ends: list[asyncio.Future[Any]] = [*signals, self._capture.finished]
+            ends: list[asyncio.Future[Any]] = [*signals, self._capture.finished, deliveries.broken]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in signals:
                 task.cancel()
+            if deliveries.broken.done():
+                deliveries.broken.result()
             if self._capture.finished.done():
                 self._capture.finished.result()
                 return
@@ -252,6 +255,14 @@ class _Supervisor:
             self._capture.start()
         await deliveries.run_these(changed.plan.subscriptions)
         log.info("settings read again", subscriptions=deliveries.names, tables=list(changed.plan.settings.tables))
+
+    async def _last_notes(self, journal: Journal, state: str) -> None:
+        """Say how it ended, unless the journal cannot be written just now: a full disk must not keep us from ending."""
+        try:
+            async with asyncio.timeout(LAST_NOTES_SECONDS_MAX):
+                await self._figures.write_notes(journal, state)
+        except (TimeoutError, JournalError):
+            log.warning("the journal could not be told how it ended")
 
     async def _keep_notes(self, journal: Journal) -> None:
         while True:

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _end_with_parent(descriptor: int) -> None:
     poll = select.poll()
     poll.register(descriptor, 0)
     poll.poll()
-    os.killpg(0, signal.SIGKILL)
+    _end()
 
 
 def _die_with_parent(parent: int) -> None:
@@ -86,7 +87,14 @@ def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
+        _end()
+
+
+def _end() -> None:
+    if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
+    # Not started by a watcher: the others of the group are not ours.
+    os._exit(1)
 
 
 async def _serve(connection: socket.socket, progress: memoryview) -> None:
@@ -163,14 +171,14 @@ class _Work:
             await call.run(changes, batch.coalesce)
         except PartlyWritten as error:
             answer = Done(error.settled, failure_of(error.cause))
+            _let_go(error)
+            return answer
         except BaseException as error:  # noqa: BLE001 whatever it is, the parent has to know
             answer = Done(None, failure_of(error))
-        else:
-            self._progress[DONE] = len(batch.changes)
-            return Done()
-        # What failed may hold much, in circles.
-        gc.collect()
-        return answer
+            _let_go(error)
+            return answer
+        self._progress[DONE] = len(batch.changes)
+        return Done()
 
     def _change(self, packed: Packed, streams: Sequence[Stream]) -> Change:
         return unpack(packed.data, self._tables[packed.table], streams[packed.stream])
@@ -183,6 +191,13 @@ class _Work:
                 raise ConfigError([f"the program has no function for the subscription {name!r} any more"])
             call = self._calls[name] = _Call(wanted, subscription_of(wanted, self._watcher), self._progress)
         return call
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget what the functions that failed hold: it may be all the memory there is."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class _Call:
