@@ -105,6 +105,7 @@ HANGS = {
     "waits on the loop": ("await asyncio.Event().wait()", "async"),
     "blocks the loop": ("threading.Event().wait()", "async"),
     "computes": ("while True: pass", ""),
+    "keeps the interpreter": ("ctypes.PyDLL(None).pause()", ""),
     "refuses to be cancelled": ("signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64)); threading.Event().wait()", ""),
 }
 
@@ -159,16 +160,29 @@ async def test_a_wrong_type_is_a_failure(tmp_path: Path) -> None:
             await sink.write(BATCH)
 
 
+HOG = """
+@watcher.on("products")
+def work(change):
+    held = []
+    try:
+        while change.key[0] == 2:
+            held.append(bytearray(10 << 20))
+    finally:
+        note(os.getpid(), len(held))
+"""
+
+
 async def test_memory_has_a_limit_and_the_process_outlives_it(tmp_path: Path) -> None:
-    hog = at_two("hog = []\n        while True: hog.append(bytearray(10 << 20))")
-    async with running(tmp_path, hog, memory_bytes=LARGE) as sink:
+    async with running(tmp_path, HOG, memory_bytes=LARGE) as sink:
         for _ in range(3):
             with pytest.raises(PartlyWritten, match="MemoryError") as caught:
-                await sink.write(BATCH)
-            assert caught.value.settled == 1
-            # What it held is free again.
-            await sink.write(BATCH[2:])
+                await sink.write(BATCH[1:])
+            assert caught.value.settled == 0
+        await sink.write(BATCH[2:])
     assert len({line[0] for line in lines(tmp_path)}) == 1
+    *hogs, last = [int(line[1]) for line in lines(tmp_path)]
+    assert last == 0
+    assert min(hogs) > max(hogs) / 2 > 5, "what it held was free again"
 
 
 async def test_a_limit_that_the_program_alone_exceeds_is_named(tmp_path: Path) -> None:
@@ -328,13 +342,13 @@ async def test_a_program_that_does_not_load_is_tried_again(tmp_path: Path) -> No
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-sys.path[:0] = sys.argv[2:]
+sys.path[:0] = sys.argv[3:]
 from sinks.workshop import running
 from sinks.test_process import BATCH
 
 async def main():
     folder = Path(sys.argv[1])
-    program = "@watcher.on('x')\\ndef work(change):\\n    note(os.getpid())\\n    while True: pass\\n"
+    program = "@watcher.on('x')\\ndef work(change):\\n    note(os.getpid())\\n    " + sys.argv[2] + "\\n"
     async with running(folder, program) as sink:
         await sink.write(BATCH)
 
@@ -342,8 +356,9 @@ asyncio.run(main())
 """
 
 
-async def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), *sys.path])
+@pytest.mark.parametrize("doing", ["while True: pass", "ctypes.PyDLL(None).pause()"])
+async def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path, doing: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), doing, *sys.path])
     try:
         await until(lambda: lines(tmp_path) or parent.poll() is not None)
         (pid,) = {int(line[0]) for line in lines(tmp_path)}

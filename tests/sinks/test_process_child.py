@@ -70,7 +70,8 @@ async def test_one_that_is_gone_has_ended(child: Child) -> None:
 
 async def test_they_end_together_and_in_bounded_time(tmp_path: Path) -> None:
     stays = "def stay(): threading.Event().wait()\nthreading.Thread(target=stay).start()\natexit.register(note, 1)\n"
-    goes = [(await started(setup(tmp_path, PROGRAM + "atexit.register(note, 2)\n"), 30.0))[0] for _ in range(2)]
+    slow = "def leave(): threading.Event().wait(0.3); note(2)\natexit.register(leave)\n"
+    goes = [(await started(setup(tmp_path, PROGRAM + slow), 30.0))[0] for _ in range(2)]
     stuck = [(await started(setup(tmp_path, PROGRAM + stays), 30.0))[0] for _ in range(2)]
     begun = time.monotonic()
     end_all([*stuck, *goes])
