@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from backend_watcher.contracts import HeldChange
 from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import START
 from backend_watcher.journal import SqliteJournal, SqliteJournalView, space
+from backend_watcher.testing.builders import change
 from backend_watcher.testing.chunks import ids, read_all
 
 
@@ -38,6 +40,24 @@ async def test_the_wal_stays_small_while_it_is_written(path, chunk, small):
     await journal.close()
     assert not path.with_name("journal.db-wal").exists()
     assert size_of(path) > 19 << 20
+
+
+async def test_the_wal_stays_small_while_changes_are_held_and_let_go(path, small):
+    journal = SqliteJournal(path)
+    await journal.open()
+    row = change(new={"id": 1, "name": "x" * 500}, ordinal=1)
+    largest = 0
+    for key in range(20):
+        journal.hold_changes("a", [HeldChange(key, number, row) for number in range(key, 10_000, 20)])
+        await journal.flush()
+        largest = max(largest, size_of(path.with_name("journal.db-wal")))
+    for key in range(20):
+        # One of each page: much is written for little.
+        journal.let_go("a", range(key, 10_000, 20))
+        await journal.flush()
+        largest = max(largest, size_of(path.with_name("journal.db-wal")))
+    await journal.close()
+    assert largest < 4 << 20
 
 
 async def test_a_file_that_was_emptied_is_filled_again_and_does_not_grow(path, chunk, small):

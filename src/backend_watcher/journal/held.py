@@ -21,6 +21,7 @@ from backend_watcher.events.packed import pack, unpack
 from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
+from backend_watcher.journal.store import PAGE_BYTES
 
 T = TypeVar("T")
 
@@ -120,6 +121,17 @@ def write(connection: sqlite3.Connection, action: Action) -> None:
                 "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
                 (action.at, action.actor, action.action, action.subject, action.detail),
             )
+
+
+def rows_of(action: Action) -> int:
+    """Say how many rows an action writes, about: what has to be copied out of the WAL some time."""
+    match action:
+        case Hold(_, changes, _):
+            return len(changes) + sum(len(one.payload) for one in changes) // PAGE_BYTES
+        case LetGo(_, numbers):
+            return len(numbers)
+        case _:
+            return 1
 
 
 def _row(subscription: str, key: HeldKey) -> tuple[object, ...]:

@@ -27,6 +27,10 @@ GROUP_PAGES = 6
 """Pages a transaction writes beside its payload."""
 
 
+HELD_PAGES = 2
+"""Pages that each change writes that is kept apart or let go of: its row, its place in the index, its key."""
+
+
 class Space:
     """Keeps the file and its WAL small."""
 
@@ -35,9 +39,9 @@ class Space:
         self._wal_bytes = 0
         self._may_shrink = True
 
-    def wrote(self, blocks: int, size_bytes: int) -> None:
-        """Note that a group was written."""
-        self._wal_bytes += size_bytes + (blocks + GROUP_PAGES) * PAGE_BYTES
+    def wrote(self, blocks: int, size_bytes: int, held: int = 0) -> None:
+        """Note that a group was written, with so many rows of what is held."""
+        self._wal_bytes += size_bytes + (blocks + held * HELD_PAGES + GROUP_PAGES) * PAGE_BYTES
 
     def freed(self) -> None:
         """Note that blocks were deleted."""

@@ -260,7 +260,7 @@ class Writer:
             # So much came at once that memory let go of some of it before it was durable: it can be read only now.
             self._news.tell()
         group.tell()
-        self._space.wrote(len(blocks), group.size_bytes)
+        self._space.wrote(len(blocks), group.size_bytes, sum(map(held.rows_of, group.actions)))
         if self._more_to_trim or self._intake.full != standing.is_full:
             self._intake.nudge()
 
