@@ -28,9 +28,9 @@ def coalesce(changes: Sequence[Change]) -> tuple[list[Change], list[list[int]]]:
             continue
         at = newest.get(keys[0])
         covered: list[int] = []
-        if at is not None:
-            before = left[at]
-            assert before is not None
+        before = None if at is None else left[at]
+        # An older one comes after a newer one where it is replayed: it does not stand for that.
+        if at is not None and before is not None and before.position <= change.position:
             change = _filled(change, before)
             covered, left[at] = stands_for[at], None
         newest[keys[0]] = len(left)

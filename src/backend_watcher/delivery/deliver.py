@@ -121,10 +121,8 @@ class Deliverer:
                     pending.appendleft(rest)
             if not places:
                 continue
-            first = batch[places[0]]
-            if self._keeper.held and first.code == TRUNCATE and places[0] not in told and not self._drops(first):
-                told.add(places[0])
-                await self._keeper.join_truncate(first)
+            if self._keeper.held and batch[places[0]].code == TRUNCATE:
+                await self._tell_held(batch, places[0], told)
             result = await self._offer(batch, places)
             if result.done:
                 settle(result.done)
@@ -160,7 +158,9 @@ class Deliverer:
                 self._skip(changes[done], error)
                 done += 1
             else:
-                return Attempt(done, error)
+                # Coalesced, a later one may fail before the first is tried: that is no progress, and has a reason.
+                reason = error if done or error is not None else next(iter(result.failures.values()), None)
+                return Attempt(done, reason)
         return Attempt(done, None)
 
     def _parts(self, batch: Sequence[Change]) -> list[Places]:
@@ -211,6 +211,12 @@ class Deliverer:
             batch = [reduced.get(place, change) for place, change in enumerate(batch)]
         return batch, (free if joined or rest else places), rest
 
+    async def _tell_held(self, batch: Sequence[Change], place: int, told: set[int]) -> None:
+        """Let a truncate follow what is held, once."""
+        if place not in told and not self._drops(batch[place]):
+            told.add(place)
+            await self._keeper.join_truncate(batch[place])
+
     def _drops(self, change: Change) -> bool:
         """Say that a change does not get as far as the sink."""
         try:
@@ -230,8 +236,8 @@ class Deliverer:
             await self._write(changes)
         except PartlyWritten as error:
             self._took(changes[: error.settled], begun)
-            # The oldest of those it stands for is the one that failed: the others wait behind it.
-            failed = {stands_for[error.settled][0]: error.cause}
+            # All of those it stands for: the oldest is held, and the others wait behind it.
+            failed = dict.fromkeys(stands_for[error.settled], error.cause)
             return self._result(places, stands_for[error.settled :], failed, bad)
         except SomeFailed as error:
             self._took([change for n, change in enumerate(changes) if n not in error.failures], begun)
@@ -335,7 +341,9 @@ class Deliverer:
             if change.code == TRUNCATE and verdict in (Verdict.HOLD, Verdict.PARK):
                 # It concerns every key of its table: there is nobody who could go on without it.
                 verdict = Verdict.AGAIN
-            if self._keeper.blocks(change) and self._keeper.join(change) is None:
+            if self._keeper.blocks(change):
+                await self._keeper.room()
+            if self._keeper.join(change) is None:
                 settle([place])
             elif verdict is Verdict.SKIP:
                 self._skip(change, error)

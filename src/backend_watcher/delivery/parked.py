@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from backend_watcher.delivery.held import Held, HeldKeys, Name
 from backend_watcher.delivery.retry import Patience, Verdict, blames_sink, decide
 from backend_watcher.errors import WatcherError
 from backend_watcher.events.change import Change
-from backend_watcher.events.position import Position
+from backend_watcher.events.position import START, Position
 
 ERROR_CHARACTERS_MAX = 500
 KEY_CHARACTERS_MAX = 200
@@ -89,13 +89,16 @@ class Keeper:
         """Take up what the journal has held since before."""
         keys = await self._journal.held_keys(self._subscription)
         newest = -1
+        kept: dict[Name, Position] = {}
         while keys and (page := await self._journal.held_changes(self._subscription, after=newest)):
             newest = page[-1].number
+            for change in [one.change for one in page if not one.change.replayed]:
+                kept.update(dict.fromkeys(change.identities(), change.position))
         self.held = HeldKeys(newest + 1)
         self._catching_up = max((last for key in keys for last in key.keys.values()), default=None)
         for key in keys:
             if key.changes:
-                self.held.put(self._taken_up(key))
+                self.held.put(self._taken_up(key, kept))
             else:
                 # The last process ended between the two notes.
                 self._journal.forget_key(self._subscription, key.number)
@@ -112,11 +115,13 @@ class Keeper:
             self._catching_up = None
             self._wake.set()
 
-    def _taken_up(self, key: HeldKey) -> Held:
+    def _taken_up(self, key: HeldKey, kept: Mapping[Name, Position]) -> Held:
         # The clock on the wall may have jumped: nobody waits longer for that than a first retry would have taken.
         wait = None if key.due_at is None else min(max(key.due_at - self._wall(), 0.0), self._patience.seconds_max)
         due = None if wait is None else self._clock.now() + wait
-        names, told = dict(key.keys), (key.attempts, key.first_at, key.last_at)
+        # A row that nothing is kept of any more comes again like any other, from the cursor on.
+        names = {name: kept.get(name, START) for name in key.keys}
+        told = (key.attempts, key.first_at, key.last_at)
         return Held(key.number, key.table, key.key, names, *told, due, key.error, key.remedy, key.changes)
 
     def hold(self, change: Change, error: BaseException) -> None:

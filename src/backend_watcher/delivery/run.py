@@ -188,13 +188,12 @@ class SubscriptionLoop:
         """
         if self._replay is not None:
             raise ConfigError([f"subscription {self.name!r} is replaying already, up to {self._replay.to}"])
-        replay = replace(replay, to=min(replay.to, self.cursor))
-        if replay.after >= replay.to:
+        if replay.after >= min(replay.to, self.cursor):
             raise ConfigError([f"nothing to replay: {self.name!r} has not delivered anything after {replay.after}"])
         await self._journal.set_note(replay_note(self.name), dump(replay))
         self._replay = replay
         self._news.set()
-        return replay
+        return replace(replay, to=min(replay.to, self.cursor))
 
     def redrive(self, number: int | None = None) -> int:
         """Try a parked key, or all, again; return how many. Raises KeyError."""
@@ -232,15 +231,17 @@ class SubscriptionLoop:
         await self._until(lambda: self._gate.draining or self._all_idle())
         if self._gate.draining:
             return  # the lanes still settle what is live
-        self._observer.subscription_state(self.name, "replaying", f"up to {replay.to}")
+        # What was delivered since it was asked for belongs to it too: of each key the newest change comes last.
+        due = replace(replay, to=min(replay.to, self._live.cursor))
+        self._observer.subscription_state(self.name, "replaying", f"up to {due.to}")
         self._frontier = Frontier(replay.begin)
         noted = self._clock.now()
-        while self._frontier.opened_to < replay.to and not self._gate.draining:
+        while self._frontier.opened_to < due.to and not self._gate.draining:
             await self._gate.passed()
             blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
             for block in blocks:
                 chosen = self._subscription.route.select(block.changes, block.tables)
-                await self._take(block, [change.as_replayed() for change in chosen if replay.matches(change)])
+                await self._take(block, [change.as_replayed() for change in chosen if due.matches(change)])
             if not blocks:
                 break
             if self._clock.now() - noted >= REPLAY_NOTE_SECONDS:
@@ -288,14 +289,20 @@ class SubscriptionLoop:
         for step in spread(changes, len(self._lanes)):
             alone = len(step) == 1 and len(self._lanes) > 1
             if alone:
-                await self._until(self._all_idle)
+                await self._until_all_is_done()
             now = self._clock.now()
             for lane, run in zip(self._lanes, step, strict=False):
                 if run:
                     lane.queue.put(Run(last, run, now))
                     lane.wake.set()
             if alone:
-                await self._until(self._all_idle)
+                await self._until_all_is_done()
+
+    async def _until_all_is_done(self) -> None:
+        """Wait for all that was admitted. Raises Draining where a lane left some of it: nothing may pass that."""
+        await self._until(self._all_idle)
+        if any(lane.ended for lane in self._lanes):
+            raise Draining
 
     def _all_idle(self) -> bool:
         return all(lane.idle for lane in self._lanes)

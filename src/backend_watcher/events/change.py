@@ -287,6 +287,20 @@ class Change:
         copy._hold(self.size_bytes, self._new, self._old, self.replayed, True)
         return copy
 
+    def of_one_row(self, before: bool) -> Change:
+        """
+        Return what an update of the key means for one of its rows: a delete of the one it was, an update of the other.
+
+        Raises ValueError where this is no update of a key.
+        """
+        if not self.key_changed():
+            raise ValueError(f"a {self.operation} of {self.table.full_name} is about one row")
+        if before:
+            return Change(
+                DELETE, self.table, self.transaction, self.ordinal, self._data, 0, self._old_at, self._old_key_only
+            )
+        return Change(self.code, self.table, self.transaction, self.ordinal, self._data, self._new_at, 0, False)
+
     def tuples(self) -> tuple[bytes, bytes, bool]:
         """
         Return the source's bytes of the new and of the old row (TupleData, empty where there is none).

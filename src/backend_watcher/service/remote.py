@@ -87,7 +87,10 @@ class RemoteControl:
             return Answer(faults=[f"the request cannot be read: {error}"])
         if not hmac.compare_digest(asked.token.encode(), self._token.encode()):
             return Answer(faults=["the token is wrong"])
-        return await self._answer(asked.request)
+        try:
+            return await self._answer(asked.request)
+        except Exception as error:  # noqa: BLE001 who asked is told, and not left waiting
+            return Answer(faults=[f"{type(error).__name__}: {error}"])
 
 
 async def knock(journal: Path, request: Request) -> Answer:

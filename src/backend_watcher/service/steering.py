@@ -23,6 +23,9 @@ from backend_watcher.sinks.memory import Memory
 
 T = TypeVar("T")
 
+_LATEST = Position((1 << 63) - 1, 0)
+"""As far as the subscription is when the replay begins."""
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """
@@ -119,7 +122,7 @@ async def _resume(journal: Journal, loops: Loops, request: Request) -> str:
 
 async def _replay(journal: Journal, loops: Loops, request: Request) -> str:
     after = Position(*request.after) if request.after is not None else Position(0, -1)
-    to = Position(*request.to) if request.to is not None else journal.last_position
+    to = Position(*request.to) if request.to is not None else _LATEST
     wish = Replay(after, to, request.table, request.key, request.by, time.time())
     replay = await loops.ask(request.subscription, lambda loop: loop.replay(wish))
     return f"replaying what was committed after {replay.after}, up to {replay.to}"
