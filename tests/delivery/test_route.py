@@ -68,7 +68,7 @@ def test_columns_limit_only_updates(operation: str) -> None:
     assert Rule(NAME, columns=frozenset({"stock"})).wants(one)
 
 
-def test_the_predicate_has_the_last_word_and_is_not_asked_about_the_rest() -> None:
+def test_the_predicate_is_left_to_delivery() -> None:
     asked: list[int] = []
 
     def low(change: Change) -> bool:
@@ -76,22 +76,34 @@ def test_the_predicate_has_the_last_word_and_is_not_asked_about_the_rest() -> No
         return bool(change.row["stock"] < 3)
 
     rule = Rule(NAME, operations=frozenset({Operation.UPDATE}), columns=frozenset({"stock"}), predicate=low)
-    assert rule.wants(update({"stock": 2}, ROW))
-    assert not rule.wants(update({"stock": 4}, ROW))
-    assert not rule.wants(update({"name": "pencil"}, ROW))
-    assert not rule.wants(builders.change("insert", new=ROW))
-    assert asked == [2, 4]
+    route = Route({NAME: rule})
+    many, few, same = update({"stock": 4}, ROW), update({"stock": 2}, ROW), update({"name": "pencil"}, ROW)
+    assert route.select([many, few, same, builders.change("insert", new=ROW)], frozenset({NAME})) == [many, few]
+    assert asked == []
+    assert [route.agrees(many), route.agrees(few)] == [False, True]
+    assert asked == [4, 2]
+    assert route.has_predicates
+    assert Rule(NAME, predicate=low).takes_all
+
+
+def test_without_a_predicate_everything_agrees() -> None:
+    route = Route({NAME: Rule(NAME)})
+    assert not route.has_predicates
+    assert route.agrees(update({}))
+    # Kept since before the program was changed: the subscription has no rule for its table any more.
+    assert route.agrees(builders.change("insert", OTHER, new=ROW))
 
 
 def test_what_a_predicate_returns_is_taken_as_truth() -> None:
-    assert Rule(NAME, predicate=lambda _: [1]).wants(update({})) is True  # type: ignore[arg-type,return-value]
-    assert Rule(NAME, predicate=lambda _: None).wants(update({})) is False  # type: ignore[arg-type,return-value]
+    yes, no = (Route({NAME: Rule(NAME, predicate=lambda _, made=made: made)}) for made in ([1], None))  # type: ignore[misc]
+    assert yes.agrees(update({})) is True
+    assert no.agrees(update({})) is False
 
 
 def test_what_a_predicate_raises_is_passed_on() -> None:
     route = Route({NAME: Rule(NAME, predicate=lambda change: change.row["colour"] == "red")})
     with pytest.raises(KeyError, match="has no column 'colour'"):
-        route.select([update({})], frozenset({NAME}))
+        route.agrees(update({}))
 
 
 def test_select_keeps_the_order_and_takes_whole_blocks_where_it_can() -> None:
@@ -109,12 +121,12 @@ def test_select_keeps_the_order_and_takes_whole_blocks_where_it_can() -> None:
 def test_select_asks_each_rule_about_its_own_table() -> None:
     rules = {
         NAME: Rule(NAME, operations=frozenset({Operation.DELETE})),
-        "public.other": Rule("public.other", predicate=lambda change: change.row["id"] == 2),
+        "public.other": Rule("public.other", operations=frozenset({Operation.INSERT, Operation.DELETE})),
     }
     changes = [
         builders.change("insert", DEFAULT, new=ROW),
         builders.change("delete", DEFAULT, old={"id": 1}, ordinal=1),
-        builders.change("insert", OTHER, new=ROW, ordinal=2),
+        builders.change("update", OTHER, new=ROW, ordinal=2),
         builders.change("insert", OTHER, new=ROW | {"id": 2}, ordinal=3),
     ]
     chosen = Route(rules).select(changes, frozenset(rules))
