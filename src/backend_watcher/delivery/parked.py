@@ -237,9 +237,14 @@ class Keeper:
             await asyncio.gather(*self._offered, return_exceptions=True)
 
     @property
+    def catching_up(self) -> bool:
+        """Say that the subscription is still behind what was held when it started."""
+        return self._catching_up is not None
+
+    @property
     def _rests(self) -> bool:
         """Say that nothing is to be tried now. Full, the subscription could not catch up."""
-        return self._gate.paused or (self._catching_up is not None and not self.full)
+        return self._gate.paused or (self.catching_up and not self.full)
 
     def _due(self) -> list[Held]:
         return [] if self._rests else self.held.due(self._clock.now())

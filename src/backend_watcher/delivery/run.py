@@ -214,14 +214,17 @@ class SubscriptionLoop:
             while not self._gate.draining:
                 await self._gate.passed()
                 await self._keeper.room()
-                if self._replay is not None:
+                # What was held beyond the cursor comes first: what is replayed would follow it, and not be followed.
+                if self._replay is not None and not self._keeper.catching_up:
                     await self._deliver_again(self._replay)
                     continue
                 self._news.clear()
                 blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
                 for block in blocks:
                     await self._take(block, self._subscription.route.select(block.changes, block.tables))
-                if not blocks and self._replay is None:
+                if not blocks and self._replay is not None:
+                    await self._until(lambda: self._gate.draining or self._all_idle())
+                if not blocks and (self._replay is None or self._keeper.catching_up):
                     await self._news.wait()
         except Draining:
             return
