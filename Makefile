@@ -7,10 +7,12 @@ PYTEST := $(PY) -m pytest
 JSON ?=
 ROWS ?= 1000000
 UPDATES ?= 200000
+SEEDS ?= 100000
+SEED ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers faults check bench bench-workers clean
+.PHONY: help demo test test-pure test-all test-servers faults simulate check bench bench-workers clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +33,9 @@ test-servers: $(VENV)/.test ## what needs other programs too: a PostgreSQL that 
 
 faults: $(VENV)/.test ## every fault scenario in its full form, up to an hour (JSON=file, FAULTS_SEED=n)
 	FAULTS_FULL=1 FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults -s
+
+simulate: $(VENV)/.test ## a subscription's life over and over on a virtual clock, a seed each (SEEDS=100000, SEED=n again)
+	cd tests && $(abspath $(PY)) -m simulation.many $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 check: $(VENV)/.check ## style, types, walls
 	$(VENV)/bin/ruff check

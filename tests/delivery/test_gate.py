@@ -54,11 +54,12 @@ async def test_a_condition_is_looked_at_when_told() -> None:
 async def test_drained_nobody_waits_now_or_later() -> None:
     clock = OwnedClock()
     gate = Gate(clock)
+    wait = gate.sleep
     gate.pause()
-    waiting = [Walker(gate.passed()), Walker(gate.until(lambda: False)), Walker(gate.sleep(60.0))]
+    waiting = [Walker(gate.passed()), Walker(gate.until(lambda: False)), Walker(wait(60.0))]
     assert all([await walker.stands() for walker in waiting])
     gate.drain()
-    waiting += [Walker(gate.passed()), Walker(gate.until(lambda: False)), Walker(gate.sleep(60.0))]
+    waiting += [Walker(gate.passed()), Walker(gate.until(lambda: False)), Walker(wait(60.0))]
     for walker in waiting:
         with pytest.raises(Draining):
             await walker.task
@@ -74,7 +75,8 @@ async def test_draining_what_is_not_paused_still_passes() -> None:
 async def test_a_wait_ends_with_its_time_or_with_the_person_who_resumes() -> None:
     clock = OwnedClock()
     gate = Gate(clock)
-    walker = Walker(gate.sleep(60.0))
+    wait = gate.sleep
+    walker = Walker(wait(60.0))
     assert await walker.stands()
     # What only concerns others, such as room, does not shorten what the other side asked for.
     gate.look_again()
@@ -82,7 +84,7 @@ async def test_a_wait_ends_with_its_time_or_with_the_person_who_resumes() -> Non
     assert await walker.stands()
     clock.advance(1.0)
     await walker.task
-    walker = Walker(gate.sleep(60.0))
+    walker = Walker(wait(60.0))
     assert await walker.stands()
     gate.resume()
     await walker.task

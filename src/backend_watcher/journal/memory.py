@@ -81,6 +81,13 @@ class MemoryJournal:
         self._held().fail(Group(), JournalBroken(message))
         self._tail.withdraw(self._standing.last)
 
+    def crash(self) -> None:
+        """End as a killed process does: what is not durable is gone. The next `open` begins with what was."""
+        self._held().fail(Group(), JournalBroken("the process was killed"))
+        self._tail.withdraw(self._standing.last)
+        self._intake = None
+        self._holding = False
+
     async def open(self) -> None:
         """Begin, or begin again with what was durable."""
         if self._intake is None:
