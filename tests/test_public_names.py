@@ -7,7 +7,8 @@ import pytest
 import backend_watcher
 
 PUBLIC = {
-    "backend_watcher": ["ABSENT", "UNCHANGED", "Change", "Operation", "Position", "Row", "Watcher", "__version__"],
+    "backend_watcher": ["ABSENT", "UNCHANGED", "Change", "Operation", "Position"]
+    + ["Retry", "Row", "Skip", "Watcher", "__version__"],
     "backend_watcher.embedded": ["EmbeddedPostgres", "EmbeddedValkey", "Way"],
 }
 

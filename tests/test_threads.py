@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from backend_watcher import threads
-from backend_watcher.threads import LoopThread
 from backend_watcher.errors import SlotLost, SourceRefused
+from backend_watcher.threads import LoopThread
 
 
 class Fake:

@@ -1,8 +1,8 @@
 """
 A single change as bytes: to be set aside from its block, or handed to another process.
 
-    P1, code, flags (1: the old row holds the key only, 2: replayed, 4: derived), commit LSN, commit time in microseconds, xid,
-    ordinal, size of the new TupleData, new TupleData, old TupleData
+    P1, code, flags (1: the old row holds the key only, 2: replayed, 4: derived), commit LSN, commit time in
+    microseconds, xid, ordinal, size of the new TupleData, new TupleData, old TupleData
 
 Integers are big-endian. The table travels apart, by its version. What is kept in this form stays readable: another
 layout will get another mark.
