@@ -85,6 +85,11 @@ class Scene:
         with SqliteJournalView(self.folder / JOURNAL) as view:
             return view.state()
 
+    def journal_bytes(self) -> int:
+        """How large the journal is, with its WAL."""
+        path = self.folder / JOURNAL
+        return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
+
     def lags(
         self, name: str, begin: float = 0.0, end: float = float("inf"), without: Collection[int] = ()
     ) -> list[float]:

@@ -32,6 +32,7 @@ KEYS = HELD // HELD_OF_KEY
 """Poisoned ones; there are as many others."""
 VERSIONS = HELD_OF_KEY + 3
 RSS_MIB_MAX = repeats(300, 1024)
+JOURNAL_BYTES_MAX = repeats(128 << 20, 1 << 30)
 SECONDS_MAX = repeats(60, 900)
 WRITE = """
 INSERT INTO items SELECT n, %s, CASE WHEN n %% 2 = 1 THEN 'poison' ELSE '' END FROM generate_series(1, %s) n
@@ -67,6 +68,7 @@ def test_at_the_bound_a_subscription_waits(postgres: EmbeddedPostgres, tmp_path:
         until(lambda: scene.status_of("note")["held_changes"] == 0, "letting go of what was held", SECONDS_MAX)
         emptying = time.monotonic() - begun
         until(lambda: state(scene) in ("running", "idle"), "not being full", 30.0)
+        size = scene.journal_bytes()
         assert running.end() == 0
     older, missing = judge_versions(scene, discarded)
     figures = {
@@ -75,11 +77,13 @@ def test_at_the_bound_a_subscription_waits(postgres: EmbeddedPostgres, tmp_path:
         "one_redriven_seconds_max": redriven,
         "emptying_seconds_max": emptying,
         "rss_mib_max": memory.rss_max >> 20,
+        "journal_mib_max": size >> 20,
     }
     print(f"{held} held changes of {KEYS} keys, {older} older over newer, {missing} missing; {figures}")
     result.add(runs=1, lost=missing, order_violations=older, held_max=held, **figures)
     assert (older, missing) == (0, 0)
     assert memory.rss_max >> 20 <= RSS_MIB_MAX
+    assert size <= JOURNAL_BYTES_MAX
 
 
 def state(scene: Scene) -> str:
