@@ -11,7 +11,8 @@ from backend_watcher import errors
 from backend_watcher.errors import ExitCode, RetryKind, WatcherError
 
 LINE = re.compile(
-    r"    (?P<bars>(?:[│ ]   )*(?:[├└]── )?)(?P<name>\w+)(?:\s+(?P<kind>later|park|person|skip|stop)\s+(?P<text>\S.*))?$"
+    r"    (?P<bars>(?:[│ ]   )*(?:[├└]── )?)(?P<name>\w+)"
+    r"(?:\s+(?P<kind>later|park|person|skip|stop)\s+(?P<text>\S.*))?$"
 )
 
 

@@ -6,9 +6,9 @@ import pytest
 
 import backend_watcher
 
+FRONT = ["ABSENT", "UNCHANGED", "Change", "Operation", "Position", "Retry", "Row", "Skip", "Watcher", "__version__"]
 PUBLIC = {
-    "backend_watcher": ["ABSENT", "UNCHANGED", "Change", "Operation", "Position"]
-    + ["Retry", "Row", "Skip", "Watcher", "__version__"],
+    "backend_watcher": FRONT,
     "backend_watcher.embedded": ["EmbeddedPostgres", "EmbeddedValkey", "Way"],
 }
 
