@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from backend_watcher.events.position import Position
+from backend_watcher.events.position import START, Position
 from backend_watcher.service.stall import STALLED_SECONDS, STUCK_SECONDS, Look, StallWatch
 
 HERE, AHEAD = Position(0x1000, 0), Position(0x3000, 0)
@@ -25,6 +25,15 @@ def test_behind_and_not_moving_is_told_once_and_taken_back_once() -> None:
     assert watch.look("a", at(STALLED_SECONDS + 50)) is None
     assert watch.look("a", at(200, replace(BEHIND, cursor=Position(0x2000, 0)))) == ("running", "")
     assert watch.look("a", at(201, replace(BEHIND, cursor=Position(0x2000, 0)))) is None
+
+
+def test_from_the_very_beginning_no_distance_is_told() -> None:
+    watch, look = StallWatch(), replace(BEHIND, cursor=START)
+    watch.look("a", at(0, look))
+    assert watch.look("a", at(STALLED_SECONDS, look)) == (
+        "stalled",
+        f"nothing was delivered for {STALLED_SECONDS:.0f} s",
+    )
 
 
 def test_slow_is_not_still() -> None:

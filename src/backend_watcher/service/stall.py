@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backend_watcher.events.position import Position
+from backend_watcher.events.position import START, Position
 
 STALLED_SECONDS = 30.0
 STUCK_SECONDS = 10.0
@@ -66,6 +66,7 @@ class StallWatch:
             return "running", ""
         still = look.now - since
         if still >= STALLED_SECONDS + look.patience_seconds:
-            behind = look.last.commit_lsn - look.cursor.commit_lsn
-            return "stalled", f"nothing was delivered for {still:.0f} s, {behind} bytes of WAL behind"
+            behind = f", {look.last.commit_lsn - look.cursor.commit_lsn} bytes of WAL behind"
+            # From the very beginning there is no distance to tell.
+            return "stalled", f"nothing was delivered for {still:.0f} s{behind if look.cursor != START else ''}"
         return self._said.get(name, "running"), ""
