@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import psycopg
 
-from backend_watcher.decode.assemble import XLOG_HEADER
 from backend_watcher.events.position import parse_lsn
 from backend_watcher.postgres.replication import ReplicationStream
+
+XLOG_HEADER = 25
+"""Bytes before the message in an XLogData: type, start, end, clock. Compiled, the decoder's own number is no name."""
 
 RECORD_SECONDS_MAX = 30.0
 LAST = 1_000_000
