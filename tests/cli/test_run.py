@@ -25,8 +25,6 @@ def replace(monkeypatch: pytest.MonkeyPatch, outcome: int | BaseException) -> li
         return outcome
 
     monkeypatch.setattr(supervise, "supervise", instead)
-    # The process is pytest's.
-    monkeypatch.setattr(supervise, "exit_soon", lambda code: None)
     return seen
 
 

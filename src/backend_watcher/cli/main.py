@@ -97,6 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else ExitCode.CLEAN
 
 
+def entry() -> int:
+    """Run as a process of its own, which ends with the command, whatever a function of the user's still does."""
+    code = main()
+    if "run" in sys.argv[1:2]:
+        from backend_watcher.service.supervise import exit_soon
+
+        exit_soon(code)
+    return code
+
+
 def _usage(error: Exception) -> Failure | None:
     """Say what is wrong with the command line; typer's errors for that are known by what they can do."""
     message = getattr(error, "format_message", None)

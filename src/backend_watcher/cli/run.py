@@ -10,7 +10,6 @@ import typer
 
 from backend_watcher.cli import settings
 from backend_watcher.cli.screen import print_json
-from backend_watcher.errors import WatcherError
 
 WORKERS_MAX = 1000
 
@@ -32,7 +31,7 @@ def run(
     """Watch, and deliver every change; SIGTERM or Ctrl-C drains and stops, SIGHUP reads the settings again."""
     from backend_watcher.cli.logs import configure
     from backend_watcher.service.config import find_app, load_config
-    from backend_watcher.service.supervise import exit_soon, supervise
+    from backend_watcher.service.supervise import supervise
 
     found, watcher = settings.read(target, config)
     configure(as_json=True if json else None)
@@ -50,10 +49,6 @@ def run(
         )
     except KeyboardInterrupt:
         code = 0
-    except WatcherError as error:
-        exit_soon(error.exit_code)
-        raise
     if json:
         print_json({"exit_code": code})
-    exit_soon(code)
     return code

@@ -44,6 +44,8 @@ log = structlog.get_logger("watcher")
 
 NOTES_SECONDS = 1.0
 LAST_NOTES_SECONDS_MAX = 2.0
+POOLS = ("watcher-", "asyncio_")
+"""What the threads are called that run functions."""
 EXIT_SECONDS_MAX = 3.0
 """How long the interpreter may take to end when everything is closed."""
 SWITCH_SECONDS = 0.001
@@ -126,7 +128,9 @@ def run_watcher(watcher: Watcher) -> None:
     except WatcherError as error:
         sys.stderr.write(f"{error.message}\nremedy: {error.remedy}\n")
         code = error.exit_code
-    exit_soon(code)
+    # A program of the user's may go on after this: it is ended only where it would not end by itself.
+    if any(thread.name.startswith(POOLS) and thread.is_alive() for thread in threading.enumerate()):
+        exit_soon(code)
     sys.exit(code)
 
 
