@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,14 @@ async def test_a_full_queue_keeps_the_loop_running(path, chunk):
     await journal.flush()
     assert ids(await read_all(journal)) == list(range(1, 31))
     await journal.close()
+
+
+async def test_whether_another_process_has_it_can_be_asked_without_making_anything(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "folder" / "journal.db")
+    journal.refuse_if_locked()
+    assert not (tmp_path / "folder").exists()
+    await journal.open()
+    with pytest.raises(JournalLocked):
+        SqliteJournal(journal.path).refuse_if_locked()
+    await journal.close()
+    journal.refuse_if_locked()

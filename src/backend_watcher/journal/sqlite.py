@@ -97,10 +97,19 @@ class SqliteJournal:
             self._open = await asyncio.to_thread(self._take)
             self._open.writer.start()
 
+    def refuse_if_locked(self) -> None:
+        """Raise JournalLocked where another process has it; makes nothing."""
+        if self._lock_path.exists():
+            Lock(self._lock_path).release()
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".lock")
+
     def _take(self) -> _Open:
         with broken_means(self.path.parent, "cannot be made", "Let the watcher write in this folder."):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = Lock(self.path.with_name(self.path.name + ".lock"))
+        lock = Lock(self._lock_path)
         try:
             return self._build(lock)
         except BaseException:

@@ -95,6 +95,9 @@ async def supervise(
     report = await _preflight(plan)
     for finding in report.warnings:
         log.warning("preflight", finding=finding.message, remedy=finding.remedy)
+    if report.faults:
+        # Where another instance is just making what we miss, that is what is wrong.
+        plan.journal.refuse_if_locked()
     raise_if_faulty(report)
     _tune_interpreter()
     probes.arm_from_environment()
