@@ -178,6 +178,25 @@ async def test_a_thread_that_never_ends_fails_each_try_of_its_keys_and_no_other(
     await sink.close()
 
 
+async def test_only_the_row_that_a_stuck_thread_is_at_waits_for_it() -> None:
+    release, seen = threading.Event(), []
+
+    def stuck(change: Change) -> None:
+        if change.key[0] == 1:
+            release.wait(WAIT_SECONDS)
+        seen.append(change.key[0])
+
+    sink = Handler(stuck, name="stuck", timeout_seconds=0.05)
+    with pytest.raises(PartlyWritten, match="took longer"):
+        await sink.write([insert(0, 0, "x"), insert(1, 1, "x"), insert(2, 2, "x")])
+    await sink.write([insert(3, 2, "x")])
+    with pytest.raises(PartlyWritten, match="still runs") as caught:
+        await sink.write([insert(4, 3, "x"), insert(5, 1, "x"), insert(6, 4, "x")])
+    assert (caught.value.settled, seen) == (1, [0, 2, 3])
+    release.set()
+    await sink.close()
+
+
 async def test_a_cancelled_thread_stops_after_its_change_and_is_waited_for_by_its_keys() -> None:
     seen: list[int] = []
     started, release = threading.Event(), threading.Event()

@@ -135,8 +135,10 @@ class Handler:
 
     async def _in_thread(self, batch: Sequence[Change]) -> None:
         loop = asyncio.get_running_loop()
-        if self._late:
-            await self._wait_for_late(batch)
+        if self._late and (free := await self._free_of_late(batch)) < len(batch):
+            if free and not self._by_batch:
+                await self._in_thread(batch[:free])
+            raise self._failed(free, HandlerTimeout(f"{self._name} still runs since its last try"))
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=f"watcher-{self._name}")
         attempt = _Attempt(self._function, batch, self._by_batch)
@@ -158,11 +160,14 @@ class Handler:
         if attempt.error is not None:
             raise self._failed(attempt.done, _handler_error(attempt.error)) from attempt.error
 
-    async def _wait_for_late(self, batch: Sequence[Change]) -> None:
+    async def _free_of_late(self, batch: Sequence[Change]) -> int:
+        """Wait, for a while, for threads that still run with a key of these; return how many come before the first."""
         keys = {_key(change) for change in batch}
-        late = [a.ended for a in self._late if a.ended is not None and not keys.isdisjoint(map(_key, a.batch))]
-        if late and (await asyncio.wait(late, timeout=self.timeout_seconds))[1]:
-            raise self._failed(0, HandlerTimeout(f"{self._name} still runs since its last try"))
+        late = [a.ended for a in self._late if a.ended is not None and not keys.isdisjoint(a.at_keys())]
+        if late:
+            await asyncio.wait(late, timeout=self.timeout_seconds)
+        stuck = {key for attempt in self._late for key in attempt.at_keys()}
+        return next((number for number, change in enumerate(batch) if _key(change) in stuck), len(batch))
 
 
 class _Attempt:
@@ -179,6 +184,10 @@ class _Attempt:
         self.error: BaseException | None = None
         self.ended: asyncio.Future[None] | None = None
         self.watch: Stopwatch
+
+    def at_keys(self) -> set[tuple[str, bytes]]:
+        """Return the keys it may still be at: told to stop, it begins no further change."""
+        return {_key(change) for change in (self.batch if self.by_batch else self.batch[self.done : self.done + 1])}
 
     def run(self) -> None:
         """Call the function. What it raises is kept: a StopIteration cannot pass through a future."""
