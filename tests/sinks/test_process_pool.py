@@ -113,8 +113,13 @@ async def test_one_that_ended_is_replaced(workers: Workers) -> None:
     os.kill(first, signal.SIGKILL)
     while not gone(first):
         await asyncio.sleep(0)
+    # The system may tell the parent a moment later than us.
     lease = await workers.lease("a")
-    assert pid(lease) != first
+    async with asyncio.timeout(10):
+        while pid(lease) == first:
+            workers.give_back(lease)
+            await asyncio.sleep(0)
+            lease = await workers.lease("a")
     workers.give_back(lease)
 
 
