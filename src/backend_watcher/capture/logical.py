@@ -30,6 +30,7 @@ from backend_watcher.postgres.connect import Connection, connect, refuses_sessio
 from backend_watcher.postgres.refusal import SHUTDOWN_SECONDS
 from backend_watcher.postgres.replication import Received, ReplicationStream
 from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat
+from backend_watcher.threads import set_threadsafe
 
 RECEIVE_BYTES = 256 * 1024
 """How much is taken from the socket at a time; about the size of a journal block under load."""
@@ -66,7 +67,7 @@ class LogicalSource:
     async def run(self) -> None:
         """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
         loop = asyncio.get_running_loop()
-        unlisten = self._journal.listen(lambda: _threadsafe_set(loop, self._progress))
+        unlisten = self._journal.listen(lambda: set_threadsafe(loop, self._progress))
         again = Again()
         try:
             while True:
@@ -255,11 +256,3 @@ def _flatten(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _flatten(inner)]
     return [error]
-
-
-def _threadsafe_set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    # The loop may have closed between the journal's look at its listeners and this call.
-    try:
-        loop.call_soon_threadsafe(event.set)
-    except RuntimeError:
-        return
