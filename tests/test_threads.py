@@ -143,3 +143,26 @@ async def test_it_answers_from_its_own_loop_until_it_has_ended() -> None:
     await thread.stop()
     with pytest.raises(RuntimeError, match="thread test has ended"):
         await thread.ask(where)
+
+
+async def test_what_it_no_longer_comes_to_is_refused_and_not_left_open() -> None:
+    for _ in range(50):
+        release = threading.Event()
+        source = Fake(lambda release=release: bool(release.wait(10)) and None)  # type: ignore[misc]
+        thread = LoopThread("test", source.run)
+        thread.start()
+        assert await asyncio.to_thread(source.begun.wait, 10)
+
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        asked = [asyncio.create_task(thread.ask(never)) for _ in range(2)]
+        await asyncio.sleep(0)
+        release.set()
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["thread test has ended"] * 2
+        asked = [asyncio.create_task(thread.ask(never))]
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["thread test has ended"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._running = threading.Event()
+        self._ending = False
         self._outer = asyncio.get_running_loop()
         self.finished: asyncio.Future[None] = self._outer.create_future()
 
@@ -45,9 +46,7 @@ class LoopThread:
             return
         await asyncio.to_thread(self._running.wait, STOP_SECONDS_MAX)
         if self._loop is not None and self._task is not None:
-            # The loop may have ended by itself in between.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._task.cancel)
+            call_threadsafe(self._loop, self._task.cancel)
         await asyncio.to_thread(self._thread.join, STOP_SECONDS_MAX)
 
     async def ask(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -56,7 +55,36 @@ class LoopThread:
             await asyncio.to_thread(self._running.wait, STOP_SECONDS_MAX)
         if self._loop is None or self.finished.done():
             raise RuntimeError(f"thread {self.name} has ended")
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(question(), self._loop))
+        answer: Future[T] = Future()
+        answered = asyncio.wrap_future(answer)
+        ended: list[asyncio.Future[Any]] = [answered, self.finished]
+        if call_threadsafe(self._loop, lambda: self._answer(question, answer)):
+            try:
+                await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                # What was begun goes on all the same.
+                answered.cancel()
+            if not answered.cancelled():
+                return answered.result()
+        raise RuntimeError(f"thread {self.name} has ended")
+
+    def _answer(self, question: Callable[[], Coroutine[Any, Any, T]], answer: Future[T]) -> None:
+        """Begin with a question, in its loop; ending, nothing is begun that would not be ended with it."""
+        assert self._loop is not None
+        assert self._task is not None
+        if self._ending or not answer.set_running_or_notify_cancel():
+            answer.cancel()
+            return
+        task = self._loop.create_task(question())
+        task.add_done_callback(lambda task: self._pass_on(task, answer))
+
+    def _pass_on(self, task: asyncio.Task[T], answer: Future[T]) -> None:
+        if task.cancelled():
+            answer.set_exception(RuntimeError(f"thread {self.name} has ended"))
+        elif (error := task.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())
 
     def _main(self) -> None:
         error: BaseException | None = None
@@ -68,15 +96,17 @@ class LoopThread:
             error = failure
         self._running.set()
         # There may be nobody who waits any more.
-        with contextlib.suppress(RuntimeError):
-            self._outer.call_soon_threadsafe(self._finish, error)
+        call_threadsafe(self._outer, lambda: self._finish(error))
 
     async def _begin(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         running = self._run()
         self._running.set()
-        await running
+        try:
+            await running
+        finally:
+            self._ending = True
 
     def _finish(self, error: BaseException | None) -> None:
         if self.finished.done():
@@ -87,7 +117,15 @@ class LoopThread:
             self.finished.set_exception(error)
 
 
+def call_threadsafe(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> bool:
+    """Call something in another thread's loop; say whether that was still open."""
+    try:
+        loop.call_soon_threadsafe(action)
+    except RuntimeError:
+        return False
+    return True
+
+
 def set_threadsafe(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     """Set an event of another thread's loop, which may have closed meanwhile."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(event.set)
+    call_threadsafe(loop, event.set)

@@ -180,8 +180,10 @@ class Proxy:
                 await _pass_time(self.latency_seconds)
             if from_server and self.corruption and self._dice.random() < self.corruption:
                 data = self._spoiled(data)
-            for at in range(0, len(data), self.piece_bytes):
-                writer.write(data[at : at + self.piece_bytes])
+            # Read once: it may be switched while these bytes are on their way.
+            piece_bytes = self.piece_bytes
+            for at in range(0, len(data), piece_bytes):
+                writer.write(data[at : at + piece_bytes])
                 await writer.drain()
         if not link.lost.is_set():
             with contextlib.suppress(OSError, RuntimeError):

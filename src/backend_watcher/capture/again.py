@@ -22,7 +22,8 @@ from backend_watcher.errors import (
 from backend_watcher.postgres.translate import state_of
 
 RETRY_SECONDS_MIN = 0.5
-RETRY_SECONDS_MAX = 10.0
+RETRY_SECONDS_MAX = 5.0
+"""Below the ten seconds in which a source that is back is to be streaming again, connecting included."""
 SLOT_TRIES_MAX = 3
 UNREADABLE_SLOT = frozenset({"55000", "58P01"})
 """SQLSTATEs of a slot that cannot be read: it was given up, or a WAL file it needs is gone."""

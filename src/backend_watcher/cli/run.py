@@ -31,7 +31,10 @@ def run(
     """Watch, and deliver every change; SIGTERM or Ctrl-C drains and stops, SIGHUP reads the settings again."""
     from backend_watcher.cli.logs import configure
     from backend_watcher.service.config import find_app, load_config
+    from backend_watcher.service.output import print_line_by_line
     from backend_watcher.service.supervise import supervise
+
+    print_line_by_line()
 
     found, watcher = settings.read(target, config)
     configure(as_json=True if json else None)

@@ -34,6 +34,7 @@ from backend_watcher.events.packed import unpack
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
 from backend_watcher.service import load
+from backend_watcher.service.output import print_line_by_line
 from backend_watcher.service.subscribed import subscription_of
 from backend_watcher.service.watcher import Wanted, Watcher
 from backend_watcher.sinks.handler import Handler
@@ -61,6 +62,7 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Work until told to end. The descriptors of the socket and of the shared memory are the arguments."""
+    print_line_by_line()
     connection = socket.socket(fileno=int(sys.argv[1]))
     progress = memoryview(mmap.mmap(int(sys.argv[2]), mmap.PAGESIZE)).cast("Q")
     for number in (signal.SIGTERM, signal.SIGINT):
