@@ -10,6 +10,9 @@ UPDATES ?= 200000
 SEEDS ?= 100000
 SEED ?=
 WORKERS ?= 2
+AT_ONCE ?= 3
+PARTS = $(abspath $(VENV))/faults.json
+FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-pure test-all test-servers faults simulate check bench bench-workers clean
@@ -31,8 +34,11 @@ test-all: test check test-servers ## all of them
 test-servers: $(VENV)/.test ## what needs other programs too: a PostgreSQL that is installed on this machine
 	$(PYTEST) -m servers
 
-faults: $(VENV)/.test ## every fault scenario in its full form, up to an hour (JSON=file, FAULTS_SEED=n)
-	FAULTS_FULL=1 FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults -s
+faults: $(VENV)/.test ## every fault scenario in its full form, about an hour (JSON=file, FAULTS_SEED=n, AT_ONCE=3)
+	@rm -f $(PARTS); code=0; \
+	$(FAULTS) -m 'quiet and not servers' -s || code=1; \
+	$(FAULTS) -m 'not quiet and not servers' -n $(AT_ONCE) || code=1; \
+	exit $$code
 
 simulate: $(VENV)/.test ## a subscription's life over and over on a virtual clock, a seed each (SEEDS=100000, SEED=n again)
 	cd tests && $(abspath $(PY)) -m simulation.many $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

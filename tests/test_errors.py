@@ -120,3 +120,12 @@ def test_a_partly_written_batch_says_how_far_and_why() -> None:
     error = errors.PartlyWritten(2, cause)
     assert str(error) == "after 2 changes: KeyError: 'colour'"
     assert (error.settled, error.cause) == (2, cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(KeyError(), "KeyError"), (errors.HandlerError("bug"), "HandlerError: bug"), (OSError("a\nb"), "OSError: a b")],
+)
+def test_an_error_is_one_line_of_bounded_length(error: Exception, text: str) -> None:
+    assert errors.in_one_line(error) == text
+    assert len(errors.in_one_line(OSError("x" * 9999))) == errors.ERROR_CHARACTERS_MAX

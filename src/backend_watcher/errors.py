@@ -46,6 +46,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+ERROR_CHARACTERS_MAX = 500
+"""Characters of an error that are kept; a driver may quote at length."""
+
 
 class RetryKind(StrEnum):
     """What delivery does about an error; `delivery/retry.py` is the only reader."""
@@ -355,3 +358,9 @@ class SettledTwice(Bug):
 
 class UnknownRelation(Bug):
     """A row came before its Relation message."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Write an error as one line, its name and what it says, not longer than is worth keeping."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return text.replace("\n", " ")[:ERROR_CHARACTERS_MAX].rstrip()

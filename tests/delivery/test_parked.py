@@ -12,11 +12,9 @@ from backend_watcher.contracts import HeldKey
 from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.health import OUTAGE_KEYS
 from backend_watcher.delivery.parked import (
-    ERROR_CHARACTERS_MAX,
     KEY_CHARACTERS_MAX,
     Attempt,
     Keeper,
-    error_text,
     key_text,
     remedy_of,
 )
@@ -436,14 +434,6 @@ def test_a_key_is_written_for_people() -> None:
     assert key_text(change("truncate", lsn=0x10, ordinal=3)) == "0/10:3"
     long = key_text(change(of=pair, new={"a": 1, "b": "x" * 1000}))
     assert len(long) == KEY_CHARACTERS_MAX + 1
-
-
-@pytest.mark.parametrize(
-    ("error", "text"), [(KeyError(), "KeyError"), (BUG, "HandlerError: bug"), (OSError("a\nb"), "OSError: a b")]
-)
-def test_an_error_is_one_line(error: Exception, text: str) -> None:
-    assert error_text(error) == text
-    assert len(error_text(OSError("x" * 9999))) == ERROR_CHARACTERS_MAX
 
 
 def test_every_error_has_a_remedy() -> None:

@@ -1,10 +1,17 @@
-"""What the scenarios share: servers of their own, and a table of results at the end (`results.py`)."""
+"""
+What the scenarios share: servers of their own, and a table of results at the end (`results.py`).
+
+FAULTS_PARTS is a file from which the results of a run before this one are taken, and to which all are written: so
+several runs, one after the other, end in one table. FAULTS_JSON is where the table is written for a program.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,6 +19,7 @@ import pytest
 from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
 
 from .results import Part, Results, merge
+from .scale import FULL
 from .workload import SCHEMA
 
 _results = Results()
@@ -19,6 +27,25 @@ _results = Results()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scenario(id, name): which scenario of the fault run a test is a part of")
+    config.addinivalue_line("markers", "quiet: compares timings, and is run with nothing beside it in the full form")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the full form, which runs several at once, begin with the longest: by their time limits."""
+    if FULL:
+        items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Of several processes, each tells the first one what it has found."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["scenarios"] = _results.parts()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what another process has found."""
+    _results.add(node.workeroutput.get("scenarios", []))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,10 +73,14 @@ def result(request: pytest.FixtureRequest) -> Iterator[Part]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if (path := os.environ.get("FAULTS_PARTS")) and Path(path).exists():
+        _results.add(json.loads(Path(path).read_text()))
     if found := _results.as_json():
         terminalreporter.section(f"fault scenarios: {sum(bool(one['pass']) for one in found)} of {len(found)} passed")
         for line in _results.lines():
             terminalreporter.write_line(line)
+    if path:
+        Path(path).write_text(json.dumps(_results.parts()))
     if path := os.environ.get("FAULTS_JSON"):
         _results.write(Path(path))
 

@@ -12,8 +12,9 @@ passed when every test of it has. What was skipped is said, and has not passed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 ZERO = ("lost", "phantoms", "order_violations")
 """With more than none of these no scenario has passed, whatever its tests say."""
@@ -76,6 +77,20 @@ class Results:
     def of(self, number: str, name: str) -> Scenario:
         """Return a scenario; the first name it is given stays."""
         return self._scenarios.setdefault(number, Scenario(number, name))
+
+    def parts(self) -> list[dict[str, object]]:
+        """Return all that has been said, for `add`: from another process, or from a run before this one."""
+        return [asdict(scenario) for scenario in self._scenarios.values()]
+
+    def add(self, parts: list[dict[str, Any]]) -> None:
+        """Put the results of another process, or of another run, to these."""
+        for part in parts:
+            scenario = self.of(part["id"], part["name"])
+            for name, value in part["figures"].items():
+                merge(scenario.figures, name, value)
+            scenario.passed += part["passed"]
+            scenario.failed += part["failed"]
+            scenario.skipped += part["skipped"]
 
     def as_json(self) -> list[dict[str, object]]:
         """Return all, in the order of their numbers."""

@@ -71,6 +71,7 @@ def p99(late: list[float]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.quiet
 @pytest.mark.timeout(repeats(180, 900))
 @pytest.mark.scenario("46", "functions that fail in every way")
 @pytest.mark.parametrize("postgres", [{"wal_sender_timeout": "3s"}], indirect=True)

@@ -166,3 +166,17 @@ def test_parts_of_a_scenario_are_merged(tmp_path: Path) -> None:
     assert len(results.lines()) == 4
     results.of("2", "killed").figures["lost"] = 1
     assert results.as_json()[0]["pass"] is False
+
+
+def test_what_another_process_has_found_is_put_to_it() -> None:
+    one, other = Results(), Results()
+    for results, seconds in ((one, 1.5), (other, 2.5)):
+        scenario = results.of("2", "killed")
+        scenario.passed += 1
+        merge(scenario.figures, "runs", 3)
+        merge(scenario.figures, "recovery_seconds_max", seconds)
+    other.of("3", "bank").failed.append("test_it")
+    one.add(json.loads(json.dumps(other.parts())))
+    two, three = one.as_json()
+    assert (two["runs"], two["recovery_seconds_max"], two["pass"]) == (6, 2.5, True)
+    assert (three["failed"], three["pass"]) == (["test_it"], False)

@@ -36,6 +36,7 @@ def noted(connection: psycopg.Connection, client: Client) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.quiet
 @pytest.mark.timeout(repeats(120, 1200))
 @pytest.mark.scenario("13", "one of six subscriptions hangs")
 @pytest.mark.parametrize("how", ["waits", "blocks"])

@@ -44,6 +44,7 @@ def one_of_many_is_poison(connection: psycopg.Connection, client: Client) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.quiet
 @pytest.mark.timeout(repeats(120, 900))
 @pytest.mark.scenario("14", "poison in the handler")
 def test_a_poisoned_key_holds_up_itself_only(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:

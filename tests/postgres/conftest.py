@@ -32,7 +32,8 @@ def dsn(server: EmbeddedPostgres) -> Iterator[str]:
         roles = {row[0] for row in admin.execute("SELECT rolname FROM pg_roles")}
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         yield f"{server.dsn.rpartition('/')[0]}/{name}"
-        admin.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL")
+        # With a time limit it waits until they are gone, and their slots free.
+        admin.execute("SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE active")
         for (slot,) in admin.execute("SELECT slot_name FROM pg_replication_slots WHERE active_pid IS NULL").fetchall():
             admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from backend_watcher.errors import SinkUnavailable
 from backend_watcher.events.position import Position
 from backend_watcher.journal.memory import MemoryJournal
-from backend_watcher.service.observe import ERROR_TEXT_MAX, Figures, describe
+from backend_watcher.service.observe import Figures
 from backend_watcher.testing.conformance_held import KEY
 
 
@@ -77,9 +77,3 @@ async def test_notes_are_written_only_when_they_change() -> None:
     note = json.loads(await journal.get_note("subscription:cache") or "")
     assert (note["state"], note["attempt"], note["error"]) == ("retrying", 2, "SinkUnavailable: gone")
     await journal.close()
-
-
-def test_an_error_is_one_line_of_bounded_length() -> None:
-    text = describe(ValueError("a\n" * 5000))
-    assert "\n" not in text
-    assert len(text) <= ERROR_TEXT_MAX + len("ValueError: ")

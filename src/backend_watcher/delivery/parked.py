@@ -22,11 +22,10 @@ from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.health import Health
 from backend_watcher.delivery.held import Held, HeldKeys, Name
 from backend_watcher.delivery.retry import Patience, Verdict, blames_sink, decide
-from backend_watcher.errors import WatcherError
+from backend_watcher.errors import WatcherError, in_one_line
 from backend_watcher.events.change import Change
 from backend_watcher.events.position import START, Position
 
-ERROR_CHARACTERS_MAX = 500
 KEY_CHARACTERS_MAX = 200
 
 
@@ -140,7 +139,7 @@ class Keeper:
             first_at=wall,
             last_at=wall,
             due=None if parked else now + decision.seconds,
-            error=error_text(error),
+            error=in_one_line(error),
             remedy=remedy_of(error),
             changes=1,
             delay=decision.seconds,
@@ -318,7 +317,7 @@ class Keeper:
             held.attempts += 1
         decision = decide(error, held.attempts, held.delay, self._draw(), self._patience, outage=outage)
         held.last_at = self._wall()
-        held.error, held.remedy = error_text(error), remedy_of(error)
+        held.error, held.remedy = in_one_line(error), remedy_of(error)
         held.delay = decision.seconds
         if decision.verdict in (Verdict.PARK, Verdict.STOP, Verdict.PAUSE):
             # A key by itself neither stops nor pauses the others: it waits for the person they would wait for.
@@ -436,12 +435,6 @@ def key_text(change: Change) -> str:
     named = dict(zip(change.table.primary_key, change.key, strict=False))
     text = msgspec.json.encode(named, enc_hook=str).decode() if named else str(change.position)
     return text if len(text) <= KEY_CHARACTERS_MAX else text[:KEY_CHARACTERS_MAX] + "…"
-
-
-def error_text(error: BaseException) -> str:
-    """Write an error as one line, not longer than is worth keeping."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return text.replace("\n", " ")[:ERROR_CHARACTERS_MAX]
 
 
 def remedy_of(error: BaseException) -> str:

@@ -19,11 +19,11 @@ from backend_watcher.delivery.cursor import Frontier
 from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
 from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.lanes import spread
-from backend_watcher.delivery.parked import Keeper, error_text
+from backend_watcher.delivery.parked import Keeper
 from backend_watcher.delivery.settle import Settler
 from backend_watcher.delivery.steer import Pause, Replay, dump, load_pause, load_replay, pause_note, replay_note
 from backend_watcher.delivery.subscription import Subscription
-from backend_watcher.errors import ConfigError
+from backend_watcher.errors import ConfigError, in_one_line
 from backend_watcher.events.change import Change
 from backend_watcher.events.chunk import Block
 from backend_watcher.events.position import Position
@@ -204,7 +204,7 @@ class SubscriptionLoop:
         return await self._keeper.discard(number, everything=everything)
 
     async def _pause_itself(self, error: BaseException) -> None:
-        await self.pause("the watcher", error_text(error))
+        await self.pause("the watcher", in_one_line(error))
 
     # Reading
 

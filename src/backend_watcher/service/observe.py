@@ -12,13 +12,10 @@ from typing import Any
 import structlog
 
 from backend_watcher.contracts import HeldKey, Journal
-from backend_watcher.errors import WatcherError
+from backend_watcher.errors import ERROR_CHARACTERS_MAX, WatcherError, in_one_line
 from backend_watcher.events.position import Position
 
 log = structlog.get_logger("watcher")
-
-ERROR_TEXT_MAX = 500
-"""Characters of an error that are kept; a driver may quote at length."""
 
 
 @dataclass(slots=True)
@@ -101,7 +98,7 @@ class Figures:
         figures = self.subscriptions[subscription]
         figures.failures += 1
         figures.attempt = attempt
-        figures.error = describe(error)
+        figures.error = in_one_line(error)
         figures.remedy = error.remedy if isinstance(error, WatcherError) else None
         figures.retry_seconds = retry_seconds
         if figures.state == "running" and retry_seconds is not None:
@@ -118,7 +115,7 @@ class Figures:
     def skipped(self, subscription: str, position: Position, reason: str) -> None:
         """Count a change that a function asked to leave alone."""
         self.subscriptions[subscription].skipped += 1
-        log.info("skipped", subscription=subscription, position=str(position), reason=reason[:ERROR_TEXT_MAX])
+        log.info("skipped", subscription=subscription, position=str(position), reason=reason[:ERROR_CHARACTERS_MAX])
 
     def held(self, subscription: str, key: HeldKey) -> None:
         """Remember how a held key stands; log it once when it is parked."""
@@ -181,12 +178,6 @@ class Figures:
             if self._written.get(name) != text:
                 await journal.set_note(name, text)
                 self._written[name] = text
-
-
-def describe(error: BaseException) -> str:
-    """Write an error as one line: its name, and what it says."""
-    text = str(error).strip().replace("\n", " ")[:ERROR_TEXT_MAX]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _note(figures: SubscriptionFigures) -> str:

@@ -25,7 +25,7 @@ from backend_watcher import probes
 from backend_watcher.capture.logical import LogicalSource
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Subscription
-from backend_watcher.errors import ConfigError, ExitCode, JournalError, WatcherError
+from backend_watcher.errors import ConfigError, ExitCode, JournalError, WatcherError, in_one_line
 from backend_watcher.postgres import preflight
 from backend_watcher.postgres.findings import Report
 from backend_watcher.service import load
@@ -33,7 +33,7 @@ from backend_watcher.service.build import Plan, build
 from backend_watcher.service.config import Config, load_config
 from backend_watcher.service.control import raise_if_faulty
 from backend_watcher.service.deliveries import Deliveries
-from backend_watcher.service.observe import Figures, describe
+from backend_watcher.service.observe import Figures
 from backend_watcher.service.reload import change
 from backend_watcher.service.remote import RemoteControl
 from backend_watcher.service.steering import steer
@@ -203,7 +203,7 @@ class _Supervisor:
             log.info("watching", subscriptions=deliveries.names, tables=list(self._plan.settings.tables))
             await self._until_the_end(deliveries)
         except WatcherError as error:
-            state = f"stopped: {describe(error)}"
+            state = f"stopped: {in_one_line(error)}"
             raise
         finally:
             # In the order of the street: nothing comes in any more, then what came is delivered.
