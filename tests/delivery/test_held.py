@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend_watcher.delivery.held import Held, HeldKeys, Name
+from backend_watcher.delivery.held import STALE_PLANS_MAX, Held, HeldKeys, Name
 from backend_watcher.events.change import TRUNCATE, Change
 from backend_watcher.events.position import Position
 from backend_watcher.testing import builders
@@ -24,6 +24,7 @@ STEPS = st.one_of(
     st.tuples(st.just("works"), st.integers(0, 9)),
     st.tuples(st.just("fails"), st.integers(0, 9), st.booleans()),
     st.tuples(st.just("redrive"), st.integers(0, 9)),
+    st.tuples(st.just("busy"), st.integers(0, 9), st.integers(0, 2)),
 )
 
 
@@ -134,9 +135,10 @@ class Bench:
             for name, last in held.names.items():
                 assert last >= max([c.position for c in group.queue if name in c.identities()], default=last)
             assert self.real.get(held.number) is held
-        due = [held for held in self.real if held.due is not None and held.due <= self.now]
+        planned = [held for held in self.real if held.due is not None and not held.busy]
+        due = [held for held in planned if held.due <= self.now]
         assert self.real.due(self.now) == sorted(due, key=lambda held: (held.due, held.number))
-        assert self.real.next_due() == min((h.due for h in self.real if h.due is not None), default=None)
+        assert self.real.next_due() == min((held.due for held in planned), default=None)
         seen: dict[Name, Position] = {}
         for change in self.delivered:
             for name in change.identities():
@@ -162,10 +164,13 @@ def run(steps: list[tuple[Any, ...]]) -> Bench:
         elif kind == "works" and held is not None and held.due is not None:
             bench.works(held)
         elif kind == "fails" and held is not None and held.due is not None:
-            held.due = None if told[1] else bench.now + told[0]
+            bench.real.plan(held, None if told[1] else bench.now + told[0])
             bench.group_of(held).parked = told[1]
         elif kind == "redrive" and held is not None:
-            held.due, bench.group_of(held).parked = bench.now, False
+            bench.real.plan(held, bench.now)
+            bench.group_of(held).parked = False
+        elif kind == "busy" and held is not None:
+            held.busy = told[1]
         bench.check()
     return bench
 
@@ -205,6 +210,15 @@ def test_an_update_of_the_key_makes_two_held_keys_one_that_waits_as_long_as_eith
     assert [keys.blocking(row(key)) for key in (1, 2, 3)] == [[one], [one], []]
     # While either of the two is under way nobody else tries it.
     assert keys.due(100.0) == []
+
+
+def test_plans_that_were_changed_do_not_pile_up() -> None:
+    keys = HeldKeys()
+    held = [hold(keys, row(number), due=float(number)) for number in range(10)]
+    for again in range(5 * STALE_PLANS_MAX):
+        keys.plan(held[again % 10], 1000.0 + again)
+    assert len(keys._plans) <= 2 * len(held) + STALE_PLANS_MAX + 1
+    assert keys.due(1e9) == sorted(held, key=lambda one: one.due or 0)
 
 
 @pytest.mark.parametrize(("one", "two"), [(None, 5.0), (5.0, None), (None, None)])

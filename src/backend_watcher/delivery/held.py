@@ -9,6 +9,7 @@ so that what is delivered there later ends as the truncate left it.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from backend_watcher.events.change import Change
 from backend_watcher.events.position import Position
 
 Name = tuple[str, bytes]
+
+STALE_PLANS_MAX = 1000
+"""How many plans may be out of date, beside as many as there are keys, before they are made anew."""
 
 
 @dataclass(slots=True)
@@ -64,6 +68,8 @@ class HeldKeys:
     def __init__(self, next_change: int = 0) -> None:
         self._by_number: dict[int, Held] = {}
         self._by_name: dict[Name, Held] = {}
+        # (due, number) of each key that is to be tried; one that is out of date is passed over when it comes up.
+        self._plans: list[tuple[float, int]] = []
         self._next_key = 0
         self._next_change = next_change
         self.changes = 0
@@ -85,6 +91,7 @@ class HeldKeys:
             self._by_name[name] = held
         self._next_key = max(self._next_key, held.number + 1)
         self.changes += held.changes
+        self.plan(held, held.due)
 
     def take_numbers(self, count: int) -> range:
         """Return numbers for so many changes."""
@@ -129,7 +136,7 @@ class HeldKeys:
         self._add_names(first, other.names)
         first.changes += other.changes
         # Either waits for a person: both do. Otherwise the later of the two moments.
-        first.due = None if first.due is None or other.due is None else max(first.due, other.due)
+        self.plan(first, None if first.due is None or other.due is None else max(first.due, other.due))
         first.busy += other.busy
         other.into = first
         del self._by_number[other.number]
@@ -171,11 +178,43 @@ class HeldKeys:
         held = self._by_name.get(name)
         return held is not None and position <= held.names[name]
 
+    def plan(self, held: Held, due: float | None) -> None:
+        """Say when a key is to be tried; None waits for a person."""
+        held.due = due
+        if due is not None:
+            heapq.heappush(self._plans, (due, held.number))
+            if len(self._plans) > 2 * len(self._by_number) + STALE_PLANS_MAX:
+                self._plans = sorted((one.due, one.number) for one in self if one.due is not None)
+
     def next_due(self) -> float | None:
         """Return when the next key is to be tried, None if none is."""
-        return min((held.due for held in self if held.due is not None and not held.busy), default=None)
+        under_way: list[tuple[float, int]] = []
+        next_due = None
+        while self._plans and next_due is None:
+            held = self._planned(self._plans[0])
+            if held is not None and not held.busy:
+                next_due = held.due
+                continue
+            plan = heapq.heappop(self._plans)
+            if held is not None:
+                under_way.append(plan)
+        for plan in under_way:
+            heapq.heappush(self._plans, plan)
+        return next_due
 
     def due(self, now: float) -> list[Held]:
         """Return the keys to be tried now, those that wait longest first."""
-        ready = [held for held in self if held.due is not None and held.due <= now and not held.busy]
-        return sorted(ready, key=lambda held: (held.due or 0.0, held.number))
+        up: dict[int, Held] = {}
+        while self._plans and self._plans[0][0] <= now:
+            held = self._planned(heapq.heappop(self._plans))
+            if held is not None:
+                up[held.number] = held
+        for held in up.values():
+            assert held.due is not None
+            heapq.heappush(self._plans, (held.due, held.number))
+        return [held for held in up.values() if not held.busy]
+
+    def _planned(self, plan: tuple[float, int]) -> Held | None:
+        """Return the key that a plan is of; None where that is not what is planned any more."""
+        held = self._by_number.get(plan[1])
+        return held if held is not None and held.due == plan[0] else None

@@ -305,7 +305,8 @@ class Keeper:
         elif attempt.error is not None:
             self._failed_again(root, attempt)
         else:
-            root.attempts, root.delay, root.due = 0, 0.0, self._clock.now()
+            root.attempts, root.delay = 0, 0.0
+            self.held.plan(root, self._clock.now())
 
     def _failed_again(self, held: Held, attempt: Attempt) -> None:
         error = attempt.error
@@ -321,10 +322,10 @@ class Keeper:
         held.delay = decision.seconds
         if decision.verdict in (Verdict.PARK, Verdict.STOP, Verdict.PAUSE):
             # A key by itself neither stops nor pauses the others: it waits for the person they would wait for.
-            held.due = None
+            self.held.plan(held, None)
             self.health.forget(held.number)
         else:
-            held.due = self._clock.now() + decision.seconds
+            self.held.plan(held, self._clock.now() + decision.seconds)
             if not blames_sink(error):
                 self.health.failed(held.number)
         self._journal.hold_changes(self._subscription, [], self._note(held))
@@ -343,7 +344,8 @@ class Keeper:
             now = self._clock.now()
             for held in self.held:
                 if held.due is not None:
-                    held.due, held.delay = min(held.due, now + self._draw()), 0.0
+                    held.delay = 0.0
+                    self.held.plan(held, min(held.due, now + self._draw()))
             self._wake.set()
 
     # What people do
@@ -352,7 +354,8 @@ class Keeper:
         """Try a parked key again now, or all of them; return how many. Raises KeyError."""
         chosen = [held for held in self.held if held.due is None] if number is None else [self._known(number)]
         for held in chosen:
-            held.due, held.attempts, held.delay = self._clock.now(), 0, 0.0
+            held.attempts, held.delay = 0, 0.0
+            self.held.plan(held, self._clock.now())
             self._journal.hold_changes(self._subscription, [], self._note(held))
         self._wake.set()
         return len(chosen)
