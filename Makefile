@@ -37,7 +37,7 @@ test-servers: $(VENV)/.test ## what needs other programs too: a PostgreSQL that 
 faults: $(VENV)/.test ## every fault scenario in its full form, about an hour (JSON=file, FAULTS_SEED=n, AT_ONCE=3)
 	@rm -f $(PARTS); code=0; \
 	$(FAULTS) -m 'quiet and not servers' -s || code=1; \
-	$(FAULTS) -m 'not quiet and not servers' -n $(AT_ONCE) || code=1; \
+	$(FAULTS) -m 'not quiet and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
 	exit $$code
 
 simulate: $(VENV)/.test ## a subscription's life over and over on a virtual clock, a seed each (SEEDS=100000, SEED=n again)

@@ -32,6 +32,8 @@ ROUNDS = repeats(1, 5)
 SIZE = "24m"
 RSS_MAX = 300 << 20
 RESUME_SECONDS_MAX = 10.0
+FULL = "the journal's disk is full"
+FULL_SECONDS_MAX = 60.0
 CONFIRMED = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = %s"
 
 
@@ -67,9 +69,11 @@ def test_a_full_disk_is_waited_for(postgres: EmbeddedPostgres, tmp_path: Path, r
         ):
             running.wait_for_streaming(connection)
             with Workload(postgres.dsn, rolls.random()) as workload:
-                for _ in range(ROUNDS):
+                for number in range(ROUNDS):
                     running.wait_for_delivery()
                     fill(disk / "ballast")
+                    # What the journal's files have room for is still written.
+                    until(lambda number=number: running.log().count(FULL) > number, "being full", FULL_SECONDS_MAX)
                     pause(1.0)
                     stood = confirmed(connection)
                     pause(3.0)

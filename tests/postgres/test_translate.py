@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg.types.json import set_json_loads
 
-from backend_watcher.errors import Bug, SlotLost, SourceRefused, SourceUnavailable, WatcherError
+from backend_watcher.errors import Bug, ProtocolError, SlotLost, SourceRefused, SourceUnavailable, WatcherError
 from backend_watcher.postgres.connect import Connection, connect
-from backend_watcher.postgres.translate import error_of, one_line, state_of, translate, translating
+from backend_watcher.postgres.translate import error_of, one_line, read_lsn, state_of, translate, translating
 
 from .conftest import make
 
@@ -54,6 +55,18 @@ async def test_a_broken_connection_is_worth_another_try(dsn: str, conn: Connecti
             await victim.execute("SELECT 1")
         with pytest.raises(SourceUnavailable, match="is lost: the connection is closed"), translating():
             await victim.execute("SELECT 1")
+
+
+async def test_an_answer_that_cannot_be_read_is_no_surprise(conn: Connection) -> None:
+    set_json_loads(lambda data: bytes(data).replace(b"a", b"\xce").decode(), conn)
+    with (
+        pytest.raises(ProtocolError, match="an answer of the server cannot be read: UnicodeDecodeError"),
+        translating(),
+    ):
+        await (await conn.execute("""SELECT '["a"]'::json""")).fetchone()
+    with pytest.raises(ProtocolError, match="ValueError: '0-1' is not an LSN"):
+        read_lsn("0-1")
+    assert read_lsn("1/2") == 0x1_0000_0002
 
 
 def test_everything_else_is_said_too() -> None:

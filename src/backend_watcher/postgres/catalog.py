@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend_watcher.errors import PreflightFailed, SourceRefused
-from backend_watcher.events.position import parse_lsn
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import for_statement, format_name, parse_name
 from backend_watcher.postgres.queries import fetch_all, fetch_one
+from backend_watcher.postgres.translate import read_lsn
 
 _NAMES_MAX = 20_000
 _SUGGESTIONS_MAX = 3
@@ -122,7 +122,7 @@ async def server(conn: Connection) -> Server:
     row = await fetch_one(conn, "server")
     if row is None:
         raise SourceRefused("the role of this session was dropped")
-    return Server(**row | {"flush_lsn": parse_lsn(row["flush_lsn"] or "0/0")})
+    return Server(**row | {"flush_lsn": read_lsn(row["flush_lsn"] or "0/0")})
 
 
 async def find_tables(conn: Connection, names: Iterable[str]) -> Found:

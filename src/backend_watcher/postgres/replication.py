@@ -20,9 +20,9 @@ from psycopg.errors import Diagnostic
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, WatcherError
-from backend_watcher.events.position import format_lsn, parse_lsn
+from backend_watcher.events.position import format_lsn
 from backend_watcher.postgres.connect import answering, connect
-from backend_watcher.postgres.translate import error_of, one_line, translate
+from backend_watcher.postgres.translate import error_of, one_line, read_lsn, translate
 
 FEEDBACK = struct.Struct(">cQQQqB")
 KEEPALIVE_BYTES = 18
@@ -82,7 +82,7 @@ class ReplicationStream:
             raise translate(error) from error
         assert row is not None
         system_identifier, timeline, lsn, database = row
-        return SystemIdentity(str(system_identifier), int(str(timeline)), parse_lsn(str(lsn)), str(database or ""))
+        return SystemIdentity(str(system_identifier), int(str(timeline)), read_lsn(str(lsn)), str(database or ""))
 
     async def fork_lsn(self, timeline: int, ancestor: int) -> int | None:
         """Return where the history of a timeline left an older one; None if it never was on it."""
@@ -252,7 +252,7 @@ def fork_of(history: str, ancestor: int) -> int | None:
     for line in history.splitlines():
         match = HISTORY_LINE.match(line)
         if match is not None and int(match[1]) == ancestor:
-            return parse_lsn(match[2])
+            return read_lsn(match[2])
     return None
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import psycopg
 
 from backend_watcher.errors import SourceRefused, SourceUnavailable
-from backend_watcher.events.position import parse_lsn
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import check_slot_name
 from backend_watcher.postgres.queries import QUERIES, fetch_all, fetch_one
-from backend_watcher.postgres.translate import translate, translating
+from backend_watcher.postgres.translate import read_lsn, translate, translating
 
 PLUGIN = "pgoutput"
 CREATE_TIMEOUT_SECONDS = 30.0
@@ -123,7 +122,7 @@ async def create(
     except (psycopg.Error, OSError) as error:
         raise translate(error) from error
     assert row is not None
-    return parse_lsn(row[0])
+    return read_lsn(row[0])
 
 
 async def drop(conn: Connection, name: str) -> bool:
@@ -189,4 +188,4 @@ def _ending(rows: list[dict[str, Any]]) -> str:
 
 
 def _lsn(text: str | None) -> int | None:
-    return None if text is None else parse_lsn(text)
+    return None if text is None else read_lsn(text)

@@ -13,7 +13,16 @@ from contextlib import contextmanager
 
 import psycopg
 
-from backend_watcher.errors import Bug, SourceError, SourceRefused, SourceUnavailable, WatcherError
+from backend_watcher.errors import (
+    Bug,
+    ProtocolError,
+    SourceError,
+    SourceRefused,
+    SourceUnavailable,
+    WatcherError,
+    in_one_line,
+)
+from backend_watcher.events.position import parse_lsn
 
 _CLASSES: dict[str, type[SourceError]] = {
     "08": SourceUnavailable,  # connection exceptions
@@ -67,6 +76,15 @@ def translating() -> Iterator[None]:
         yield
     except (psycopg.Error, OSError) as error:
         raise translate(error) from error
+    except ValueError as error:
+        # Bytes spoilt on their way are no text, no number, no JSON any more.
+        raise ProtocolError(f"an answer of the server cannot be read: {in_one_line(error)}") from error
+
+
+def read_lsn(text: str) -> int:
+    """Read an LSN that the server said. Raises ProtocolError if it is none."""
+    with translating():
+        return parse_lsn(text)
 
 
 def error_of(state: str, message: str) -> SourceError:
