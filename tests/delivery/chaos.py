@@ -142,9 +142,10 @@ class ChaosSink:
                 at = last[truncate, ()]
                 gone = max(at, last.get((truncate, key), -1))
                 assert all(last[c.position, key] < gone for c in about if c.position < truncate and c.key == key)
-                # Come again after a crash, it may repeat without what is known to be followed by something held.
-                newer = [c.position for c in about if c.position > truncate]
-                assert not newer or last[newer[-1], key] > at
+                # Come again after a crash, it may repeat without what is known to be followed by something held: by a
+                # later change, which must come last then, or by a later truncate, which the line above looks at.
+                newest = max((c.position for c in about), default=truncate)
+                assert newest <= max(truncates) or last[newest, key] > at
 
 
 def _names(batch: Sequence[Change]) -> set[Name]:
