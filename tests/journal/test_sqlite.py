@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,19 @@ async def test_whether_another_process_has_it_can_be_asked_without_making_anythi
         SqliteJournal(journal.path).refuse_if_locked()
     await journal.close()
     journal.refuse_if_locked()
+
+
+@pytest.mark.parametrize("by", [-256, 256])
+async def test_a_newest_block_that_is_somewhere_else_is_found_at_once(path, chunk, by):
+    """Before where a reader is, it would never be read, and nobody would miss it until something follows."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    for _ in range(3):
+        await journal.append(chunk(2))
+    await journal.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE block SET last_lsn = last_lsn + ? WHERE number = (SELECT max(number) FROM block)", (by,))
+    connection.commit()
+    connection.close()
+    with pytest.raises(JournalBroken, match="the newest block ends at"):
+        await SqliteJournal(path).open()

@@ -160,6 +160,10 @@ def load_standing(connection: sqlite3.Connection) -> Standing:
     standing = Standing(lsn, Position(last_lsn, last_ordinal), blocks, size, bool(is_full), first, oldest_time)
     if crc is not None and crc != seal_standing(standing):
         raise JournalBroken("where the journal stands does not match its checksum")
+    newest = connection.execute("SELECT last_lsn, last_ordinal FROM block ORDER BY number DESC LIMIT 1").fetchone()
+    if newest is not None and Position(*newest) != standing.last:
+        # A reader that is before it would find nothing there, and wait.
+        raise JournalBroken(f"the newest block ends at {Position(*newest)}, and the journal at {standing.last}")
     return standing
 
 
