@@ -17,6 +17,7 @@ from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
+from backend_watcher.capture.together import run_together
 from backend_watcher.capture.watch import WATCH_SECONDS, SourceWatch, slot_error
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.decode.assemble import Assembler
@@ -120,13 +121,14 @@ class LogicalSource:
 
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read(stream, connection, acknowledgement, prepared.start_lsn))
-            group.create_task(self._feedback(stream, acknowledgement, prepared.feedback_seconds))
-            group.create_task(self._heartbeat(connection))
-            group.create_task(self._leave_with(connection))
-            watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
-            group.create_task(watch.run(self._watch_seconds))
+        watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
+        await run_together(
+            self._read(stream, connection, acknowledgement, prepared.start_lsn),
+            self._feedback(stream, acknowledgement, prepared.feedback_seconds),
+            self._heartbeat(connection),
+            self._leave_with(connection),
+            watch.run(self._watch_seconds),
+        )
 
     async def _read(
         self, stream: ReplicationStream, connection: Connection, acknowledgement: Acknowledgement, start_lsn: int

@@ -1,0 +1,31 @@
+"""
+Tasks that live and end together, where being told to stop counts more than what failed.
+
+`asyncio.TaskGroup` forgets that it was cancelled if that comes while it ends because of an error. Here whoever runs
+the tasks begins again after an error, so a watcher that is stopped just as its connection breaks would go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def run_together(*work: Coroutine[Any, Any, None]) -> None:
+    """
+    Run until one of them ends with an error, or all have ended; then the others are cancelled, and awaited.
+
+    Raises an ExceptionGroup of what failed, or CancelledError whenever that was asked for.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        # Cancelled here, it still waits for all of them, and then lets the cancellation through.
+        await asyncio.gather(*tasks, return_exceptions=True)
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
+    if errors:
+        raise BaseExceptionGroup("tasks that ran together", errors)
