@@ -6,6 +6,7 @@ Every error the watcher raises, each with its remedy and its retry kind.
     ├── PreflightFailed             stop      the source is not ready; each fault with the statement that mends it
     ├── SourceError
     │   ├── SourceUnavailable       later     PostgreSQL does not answer
+    │   ├── SpillFull               later     no room for a transaction in progress: PostgreSQL is to keep it
     │   ├── SourceRefused           stop      PostgreSQL answers, and says no
     │   └── ProtocolError           stop      bytes we do not understand
     ├── SafetyStop
@@ -121,6 +122,14 @@ class SourceUnavailable(SourceError):
     """PostgreSQL does not answer."""
 
     remedy = "Check that the server runs and that the DSN names it; the watcher tries again by itself."
+    retry = RetryKind.LATER
+    exit_code = ExitCode.TEMPORARY
+
+
+class SpillFull(SourceError):
+    """There is no room here for transactions in progress; the stream begins again, and PostgreSQL keeps them."""
+
+    remedy = "Raise source.max_spill_bytes, or make room on the disk that holds the journal."
     retry = RetryKind.LATER
     exit_code = ExitCode.TEMPORARY
 

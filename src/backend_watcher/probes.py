@@ -22,6 +22,8 @@ NAMES = frozenset(
         "capture.identity_saved",
         "capture.received",
         "capture.committed",
+        "capture.before_streamed",
+        "capture.streamed_piece",
         "capture.before_append",
         "capture.after_append",
         "capture.before_advance",

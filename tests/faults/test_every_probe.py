@@ -18,7 +18,7 @@ from .ledger import Ledger
 from .results import Part
 from .running import SLOT, Running, environment, until
 from .scale import dice, repeats
-from .workload import Workload
+from .workload import IN_PARTS, Workload, mixed
 
 # Reached once, when there is neither slot nor identity.
 AT_FIRST_START = ("capture.publication_created", "capture.slot_created", "capture.identity_saved")
@@ -47,6 +47,7 @@ def places(sinks: str) -> list[str]:
 @pytest.mark.timeout(repeats(240, 1500))
 @pytest.mark.scenario("2", "kill -9 at every probe")
 @pytest.mark.parametrize("sinks", SINKS)
+@pytest.mark.parametrize("postgres", [IN_PARTS], indirect=True, ids=["in parts"])
 def test_killed_at_every_place(
     postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part, sinks: str
 ) -> None:
@@ -56,7 +57,7 @@ def test_killed_at_every_place(
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         ledger = Ledger(connection)
         begin(connection, tmp_path, environ, result, sinks)
-        with Workload(postgres.dsn, rolls.random(), pause_seconds=repeats(2, 10) / 1000) as workload:
+        with Workload(postgres.dsn, rolls.random(), mixed, pause_seconds=repeats(2, 10) / 1000) as workload:
             for time in range(TIMES):
                 for name in places(sinks):
                     if name in RARE and time >= TIMES_RARE:

@@ -21,6 +21,9 @@ ACCOUNTS = 50
 """In each of the two tables of the bank."""
 BALANCE = 1000
 ROLLED_BACK = 0.2
+LARGE = 0.01
+IN_PARTS = {"logical_decoding_work_mem": "64kB"}
+"""With this setting a server sends a large one in parts, while it is in progress."""
 TABLES = ("items", "checking", "savings")
 
 SCHEMA = f"""
@@ -66,6 +69,20 @@ def upserts(connection: psycopg.Connection, client: Client) -> None:
         for _ in range(dice.randint(1, 5)):
             row = client.row(dice.choice(client.keys))
             connection.execute(DELETE if dice.random() < 0.1 else PUT, row)
+
+
+def mixed(connection: psycopg.Connection, client: Client) -> None:
+    """W4: as W1, with a large transaction now and then, of which a savepoint undoes a part."""
+    dice = client.dice
+    if dice.random() >= LARGE:
+        upserts(connection, client)
+        return
+    with connection.transaction(force_rollback=dice.random() < ROLLED_BACK):
+        for keep in (True, False, True):
+            with connection.transaction(force_rollback=not keep):
+                for _ in range(80):
+                    row = client.row(dice.choice(client.keys))
+                    connection.execute(DELETE if dice.random() < 0.1 else PUT, row | {"note": "x" * 4000})
 
 
 def transfers(connection: psycopg.Connection, client: Client) -> None:

@@ -16,20 +16,18 @@ from collections.abc import Mapping
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
+from backend_watcher.capture.intake import Intake, Shapes
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
+from backend_watcher.capture.spill import Spill
 from backend_watcher.capture.together import run_together
 from backend_watcher.capture.watch import WATCH_SECONDS, SourceWatch, slot_error
 from backend_watcher.contracts import Journal, Observer
-from backend_watcher.decode.assemble import Assembler
-from backend_watcher.decode.pgoutput import Relation
-from backend_watcher.decode.tables import make_table
-from backend_watcher.errors import RetryKind, SourceRefused, SourceUnavailable, WatcherError
+from backend_watcher.errors import RetryKind, SourceRefused, SourceUnavailable, SpillFull, WatcherError
 from backend_watcher.events.position import Position
-from backend_watcher.events.table import Table
-from backend_watcher.postgres import catalog, slots
+from backend_watcher.postgres import slots
 from backend_watcher.postgres.connect import Connection, connect, refuses_sessions
 from backend_watcher.postgres.refusal import SHUTDOWN_SECONDS
-from backend_watcher.postgres.replication import Received, ReplicationStream
+from backend_watcher.postgres.replication import ReplicationStream
 from backend_watcher.postgres.upkeep import check_alive, emit_heartbeat
 from backend_watcher.threads import set_threadsafe
 
@@ -62,7 +60,9 @@ class LogicalSource:
         self._observer = observer
         self._watch_seconds = watch_seconds
         self._progress = asyncio.Event()
-        self._keys: dict[int, tuple[str, ...]] = {}
+        folder = settings.spill_folder
+        self._spill = Spill(folder, settings.max_spill_bytes) if folder is not None else None
+        self._streaming = folder is not None
         self._walsender: int | None = None
 
     async def run(self) -> None:
@@ -78,6 +78,9 @@ class LogicalSource:
                     await self._session()
                 except* WatcherError as group:
                     error = _first(group)
+                    if isinstance(error, SpillFull):
+                        # From here on such a transaction stays with the server until its commit.
+                        self._streaming = False
                     delay = again.after(error, time.monotonic() - begun, self._journal.durable_lsn)
                     self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
                 await asyncio.sleep(delay)
@@ -85,16 +88,20 @@ class LogicalSource:
             raise _first(group) from None
         finally:
             unlisten()
+            if self._spill is not None:
+                self._spill.clear()
 
     async def _session(self) -> None:
         """One connection's life: prepare, stream until something ends it."""
+        if self._spill is not None:
+            # Whatever was in progress is sent again from its beginning.
+            self._spill.clear()
         self._observer.source_state("connecting", "")
         stream = ReplicationStream(self._settings.dsn)
         connection: Connection | None = None
         try:
             connection = await connect(self._settings.dsn, purpose="control")
             prepared = await prepare(connection, stream, self._settings, self._journal)
-            self._keys = prepared.keys
             await self._start(stream, connection, prepared)
             self._observer.source_state("streaming", "")
             await self._stream(stream, connection, prepared)
@@ -105,7 +112,9 @@ class LogicalSource:
 
     async def _start(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         try:
-            await stream.start(self._settings.slot, prepared.start_lsn, self._settings.publication)
+            await stream.start(
+                self._settings.slot, prepared.start_lsn, self._settings.publication, streaming=self._streaming
+            )
         except SourceRefused:
             # In words that differ from version to version; the slot itself says it in one way.
             lost = await slot_error(connection, self._settings.slot)
@@ -121,22 +130,22 @@ class LogicalSource:
 
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
+        shapes = Shapes(connection, prepared.keys)
+        intake = Intake(self._journal, self._observer, acknowledgement, shapes, self._spill, prepared.start_lsn)
         watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
         await run_together(
-            self._read(stream, connection, acknowledgement, prepared.start_lsn),
+            self._read(stream, intake),
             self._feedback(stream, acknowledgement, prepared.feedback_seconds),
             self._heartbeat(connection),
             self._leave_with(connection),
             watch.run(self._watch_seconds),
         )
 
-    async def _read(
-        self, stream: ReplicationStream, connection: Connection, acknowledgement: Acknowledgement, start_lsn: int
-    ) -> None:
+    async def _read(self, stream: ReplicationStream, intake: Intake) -> None:
         """Take what arrives, and append it to the journal."""
         # What an earlier connection queued comes first; what it had not is sent again.
         await self._journal.flush()
-        assembler = Assembler(self._journal.last_position, start_lsn)
+        intake.begin()
         last, pace = 0.0, 0.0
         while True:
             pause = pace - (time.monotonic() - last)
@@ -147,56 +156,11 @@ class LogicalSource:
             received = stream.receive(RECEIVE_BYTES)
             pace = next((seconds for messages, seconds in PACES if len(received.sizes) > messages), 0.0)
             probes.reach("capture.received")
-            committed = assembler.commit_end_lsn
-            await self._feed(assembler, received, connection)
-            if assembler.commit_end_lsn != committed:
-                probes.reach("capture.committed")
-            acknowledgement.fed(assembler.commit_end_lsn, assembler.owed, assembler.in_transaction)
-            if received.keepalive_lsn:
-                acknowledgement.keepalive(received.keepalive_lsn)
-            await self._append(assembler, received)
+            await intake.take(received)
             if received.reply_requested:
-                await self._report(stream, acknowledgement)
+                await self._report(stream, intake.acknowledgement)
             if received.ended:
                 raise SourceUnavailable("the server ended the stream")
-
-    async def _feed(self, assembler: Assembler, received: Received, connection: Connection) -> None:
-        sizes = received.sizes
-        taken = assembler.feed(received.data, sizes)
-        while taken < len(sizes):
-            assembler.define(await self._describe(connection, assembler.wants))
-            taken = assembler.feed(received.data, sizes, taken)
-
-    async def _append(self, assembler: Assembler, received: Received) -> None:
-        owed, size = assembler.owed, assembler.size_bytes
-        chunk = assembler.take()
-        if chunk is not None:
-            probes.reach("capture.before_append")
-            await self._journal.append(chunk)
-            probes.reach("capture.after_append")
-            self._observer.captured(chunk.changes, size, chunk.commit_end_lsn)
-        elif owed:
-            # The commit came apart from its rows, which are in an earlier chunk.
-            await self._journal.advance(assembler.commit_end_lsn)
-
-    async def _describe(self, connection: Connection, relation: Relation | None) -> Table:
-        """Make the table a Relation describes; its key comes from the catalog, once for each shape."""
-        assert relation is not None
-        key = self._keys.pop(relation.relation_oid, None)
-        if key is None:
-            key = await catalog.primary_key(connection, relation.relation_oid)
-        names = {column.name for column in relation.columns}
-        if not names.issuperset(key):
-            # Today's key does not fit the shape of then, or a column list leaves it out.
-            key = ()
-        identity = tuple(column.name for column in relation.columns if column.identity)
-        if relation.replica_identity == "i" and not set(identity).issuperset(key):
-            # Old rows name the index's columns only: a delete could not be told by the primary key.
-            key = identity
-        columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]
-        return make_table(
-            relation.relation_oid, relation.schema, relation.name, relation.replica_identity, columns, key
-        )
 
     async def _feedback(self, stream: ReplicationStream, acknowledgement: Acknowledgement, seconds: float) -> None:
         """Report on a timer, and when the journal has made more durable; never waits for anything else."""

@@ -8,6 +8,7 @@ lost without a word on 18.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from backend_watcher import probes
 from backend_watcher.capture.drift import Coverage, gaps
@@ -26,6 +27,8 @@ PUBLISHED = "published"
 """The note that says how the publication covered the watched tables when it was last looked at."""
 
 MAX_WAL_BYTES = 10 << 30
+MAX_SPILL_BYTES = 20 << 30
+"""What transactions in progress may take on this machine's disk; beyond it PostgreSQL keeps them until their commit."""
 _FAILOVER_SINCE = 170_000
 FEEDBACK_SECONDS_MAX = 10.0
 _FEEDBACK_SHARE = 3.0
@@ -33,7 +36,12 @@ _FEEDBACK_SHARE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class LogicalSettings:
-    """Where to listen, and to which tables (`schema.table`)."""
+    """
+    Where to listen, and to which tables (`schema.table`).
+
+    With a `spill_folder`, which must be ours alone, a large transaction comes while it is in progress, and waits there
+    for its commit.
+    """
 
     dsn: str
     slot: str
@@ -43,6 +51,8 @@ class LogicalSettings:
     adopt_slot: bool = False
     journal_name: str = ""
     max_wal_bytes: int = MAX_WAL_BYTES
+    spill_folder: Path | None = None
+    max_spill_bytes: int = MAX_SPILL_BYTES
 
 
 @dataclass(frozen=True, slots=True)

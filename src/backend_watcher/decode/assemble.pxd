@@ -13,6 +13,8 @@ cdef class Assembler:
     cdef long long _cached_oid
     cdef Py_ssize_t _cached_columns
     cdef public object wants
+    cdef readonly object streamed
+    cdef readonly set described
     cdef readonly bint in_transaction
     cdef unsigned long long _commit_lsn
     cdef long long _micros
@@ -49,5 +51,7 @@ cdef class Assembler:
     cdef int _begin(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
 
     cdef int _commit(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
+
+    cdef bint _of_parts(self, object message, Py_ssize_t at) except -1
 
     cdef bint _other(self, bytes data, Py_ssize_t at, Py_ssize_t end, Py_ssize_t size) except -1

@@ -5,7 +5,8 @@ The assembler looks at every message once and copies none: a chunk is the very b
 a small directory (`chunks.py`). It gives each change its ordinal in the transaction, leaves out what the
 journal already has, and stops at a Relation it does not know yet, so that the caller can look up the key.
 
-Protocol version 1: every transaction comes whole, after its commit. Compiled where a C compiler is at hand.
+Every transaction comes whole, after its commit: what was sent in parts (`streams.py`) is fed when it is complete.
+Compiled where a C compiler is at hand.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from backend_watcher.decode.pgoutput import (
     PgoutputMessage,
     Prepared,
     Relation,
+    StreamAbort,
     StreamCommit,
     StreamStart,
     StreamStop,
@@ -57,6 +59,8 @@ class Assembler:
         self._cached_oid = -1
         self._cached_columns = -1
         self.wants: Relation | None = None
+        self.streamed: StreamStart | StreamCommit | StreamAbort | None = None
+        self.described: set[int] = set()
         # The transaction the next message belongs to.
         self.in_transaction = False
         self._commit_lsn = 0
@@ -89,9 +93,12 @@ class Assembler:
         Take the XLogData messages that lie end to end in `data`, from message number `start` on.
 
         Returns how many are taken. Fewer than all means that `wants` holds a Relation to be answered with
-        `define`; then feed again with what was returned as `start`. Raises ProtocolError, with the offset in
-        the message; the stream ends there, and nothing can be taken after it.
+        `define`; then feed again with what was returned as `start`. Or it means that `streamed` holds a message
+        about a transaction in progress, which is the caller's to deal with; then go on after it, and after what
+        belongs to it. Raises ProtocolError, with the offset in the message; the stream ends there, and nothing
+        can be taken after it.
         """
+        self.streamed = None
         at = 0
         number = 0
         count = len(sizes)
@@ -210,10 +217,11 @@ class Assembler:
         self.in_transaction = False
 
     def _other(self, data: bytes, at: int, end: int, size: int) -> bool:
-        """Take a rare message; return True where it is a Relation that must be defined first."""
+        """Take a rare message; return True where the caller has to do something first."""
         message = _decode(data, at, end)
         fresh = True
         if isinstance(message, Relation):
+            self.described.add(message.relation_oid)
             if not self._known(message):
                 self.wants = message
                 return True
@@ -227,10 +235,22 @@ class Assembler:
         elif isinstance(message, Message) and message.transactional:
             # A message has a place in the order like a row, even while nobody asks for it.
             self._ordinal += 1
-        elif isinstance(message, StreamStart | StreamStop | StreamCommit | Prepared):
-            # To step over one would be to lose its rows.
-            raise ProtocolError("a message of a protocol version that was not asked for", offset=at)
+        elif self._of_parts(message, at):
+            return True
         self._sizes.append(size if fresh else size | SKIPPED)
+        return False
+
+    def _of_parts(self, message: PgoutputMessage, at: int) -> bool:
+        """Say whether a message is about a transaction in progress, and not about the one that came whole."""
+        if isinstance(message, StreamStop | Prepared):
+            # To step over one would be to lose its rows.
+            raise ProtocolError("a message that was not asked for, or is out of place", offset=at)
+        if isinstance(message, StreamStart | StreamCommit) and self.in_transaction:
+            raise ProtocolError("a part of a transaction inside another one", offset=at)
+        # An abort inside a transaction that came whole was seen in the wild; it means nothing there.
+        if isinstance(message, StreamStart | StreamCommit | StreamAbort) and not self.in_transaction:
+            self.streamed = message
+            return True
         return False
 
     def _known(self, relation: Relation) -> bool:
@@ -242,6 +262,14 @@ class Assembler:
         if self.wants is None or not _same_shape(table, self.wants):
             raise ValueError(f"{table.full_name} was not asked for")
         self.wants = None
+        self.redefine(table)
+
+    def table(self, oid: int) -> Table | None:
+        """Return the shape that rows of a relation have now."""
+        return self._tables.get(oid)
+
+    def redefine(self, table: Table) -> None:
+        """Let rows that follow have this shape, which the server described before."""
         self._tables[table.relation_oid] = table
         self._columns[table.relation_oid] = len(table.columns)
         self._cached_oid = -1

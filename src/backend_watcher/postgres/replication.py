@@ -106,14 +106,20 @@ class ReplicationStream:
         if warned or MISSING_PUBLICATION.search(text):
             self._missing_publication = text
 
-    async def start(self, slot: str, lsn: int, publication: str) -> None:
-        """Begin to stream. `slot` and `publication` were validated or quoted before: there are no parameters here."""
+    async def start(self, slot: str, lsn: int, publication: str, *, streaming: bool = False) -> None:
+        """
+        Begin to stream. `slot` and `publication` were validated or quoted before: there are no parameters here.
+
+        With `streaming`, PostgreSQL 14 and later send parts of large transactions before their commit.
+        """
         assert self._connection is not None
+        version = protocol_version(self._connection.pgconn.server_version) if streaming else 1
+        parts = ", streaming 'on'" if version > 1 else ""
         # A replication command knows no backslash escapes.
         quoted = publication.replace('"', '""').replace("'", "''")
         command = (
             f'START_REPLICATION SLOT "{slot}" LOGICAL {format_lsn(lsn)} '
-            f"(proto_version '1', publication_names '\"{quoted}\"', messages 'true')"
+            f"(proto_version '{version}', publication_names '\"{quoted}\"', messages 'true'{parts})"
         )
         try:
             with answering(self._connection):
@@ -245,6 +251,12 @@ class ReplicationStream:
         except Error:
             pass  # the server has gone already, which is all we wanted to tell it
         await connection.close()
+
+
+def protocol_version(server_version: int) -> int:
+    """Return the newest version of the protocol that a server speaks (manual, "Logical Streaming Replication")."""
+    since = ((160_000, 4), (150_000, 3), (140_000, 2))
+    return next((version for first, version in since if server_version >= first), 1)
 
 
 def fork_of(history: str, ancestor: int) -> int | None:

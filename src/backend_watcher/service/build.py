@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.delivery.route import Route
@@ -67,6 +68,8 @@ def build(
         adopt_slot=adopt_slot,
         journal_name=str(config.journal.path),
         max_wal_bytes=config.source.max_wal_bytes,
+        spill_folder=spill_of(config.journal.path) if config.source.streaming else None,
+        max_spill_bytes=config.source.max_spill_bytes,
     )
     journal = SqliteJournal(
         config.journal.path,
@@ -75,6 +78,11 @@ def build(
         retain_bytes=config.journal.retain_bytes,
     )
     return Plan(subscriptions, settings, journal, wishes)
+
+
+def spill_of(journal: Path) -> Path:
+    """Return the folder beside a journal where transactions in progress wait for their commit."""
+    return journal.with_name(f"{journal.name}-spill")
 
 
 def refuse_nothing(wanted: list[Wanted]) -> None:

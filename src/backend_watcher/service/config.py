@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from backend_watcher.capture.prepare import MAX_WAL_BYTES
+from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
 
@@ -48,6 +48,10 @@ class SourceConfig:
     heartbeat_seconds: float
     max_wal_bytes: int = MAX_WAL_BYTES
     """How much WAL PostgreSQL may have to keep for the slot before it is an alarm."""
+    streaming: bool = True
+    """Whether large transactions come while they are in progress."""
+    max_spill_bytes: int = MAX_SPILL_BYTES
+    """What those may take on this machine's disk until their commit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,15 @@ class Reading:
             self._try(("source", "slot"), lambda: check_slot_name(slot))
         if source.publication is not None:
             self._try(("source", "publication"), lambda: check_publication_name(publication))
-        return SourceConfig(self._dsn(source.dsn), slot, publication, source.heartbeat_seconds, source.max_wal_bytes)
+        return SourceConfig(
+            dsn=self._dsn(source.dsn),
+            slot=slot,
+            publication=publication,
+            heartbeat_seconds=source.heartbeat_seconds,
+            max_wal_bytes=source.max_wal_bytes,
+            streaming=source.streaming,
+            max_spill_bytes=source.max_spill_bytes,
+        )
 
     def _dsn(self, dsn: str | None) -> str:
         path: KeyPath = ("source", "dsn")

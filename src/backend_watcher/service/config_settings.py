@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from backend_watcher.capture.prepare import MAX_WAL_BYTES
+from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.journal.sqlite import QUOTA_BYTES, RETAIN_BYTES, RETAIN_SECONDS
 from backend_watcher.service.config_file import ConfigFile, KeyPath
 from backend_watcher.service.config_secrets import show
@@ -58,6 +58,10 @@ class SourceSettings(_Strict):
     heartbeat_seconds: Seconds = Field(default=10.0, gt=0, le=3600, examples=[10])
     max_wal_bytes: Annotated[Whole, Field(ge=1 << 20, le=BYTES_MAX)] = Field(
         default=MAX_WAL_BYTES, examples=[MAX_WAL_BYTES]
+    )
+    streaming: bool = Field(default=True, examples=[False])
+    max_spill_bytes: Annotated[Whole, Field(ge=1 << 20, le=BYTES_MAX)] = Field(
+        default=MAX_SPILL_BYTES, examples=[MAX_SPILL_BYTES]
     )
 
 
