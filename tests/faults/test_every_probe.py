@@ -23,6 +23,8 @@ from .workload import IN_PARTS, Workload, mixed
 # Reached once, when there is neither slot nor identity.
 AT_FIRST_START = ("capture.publication_created", "capture.slot_created", "capture.identity_saved")
 AT_THE_END = ("service.draining",)
+# Once in each large transaction.
+SELDOM = ("capture.before_streamed", "capture.streamed_piece")
 # Only when nothing is under way, which a steady load seldom allows.
 RARE = ("capture.before_advance",)
 EVERY_LOAD = ("delivery.before_write", "delivery.after_write", "delivery.before_cursor", "delivery.after_cursor")
@@ -99,8 +101,8 @@ def begin(connection: psycopg.Connection, folder: Path, environ: dict[str, str],
 
 def kill_at(connection: psycopg.Connection, folder: Path, environ: dict[str, str], name: str, nth: int) -> bool:
     """Run until the place is reached for the nth time; say whether it was."""
-    once = name in (*AT_THE_END, *RARE)
-    with Running(folder, environ, f"{name}=kill@{1 if once else nth}") as running:
+    at = 1 if name in (*AT_THE_END, *RARE) else min(nth, 2) if name in SELDOM else nth
+    with Running(folder, environ, f"{name}=kill@{at}") as running:
         if name in AT_THE_END:
             running.wait_for_streaming(connection)
             running.send(signal.SIGTERM)

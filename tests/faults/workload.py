@@ -21,7 +21,7 @@ ACCOUNTS = 50
 """In each of the two tables of the bank."""
 BALANCE = 1000
 ROLLED_BACK = 0.2
-LARGE = 0.01
+LARGE = 0.02
 IN_PARTS = {"logical_decoding_work_mem": "64kB"}
 """With this setting a server sends a large one in parts, while it is in progress."""
 TABLES = ("items", "checking", "savings")
@@ -82,7 +82,8 @@ def mixed(connection: psycopg.Connection, client: Client) -> None:
             with connection.transaction(force_rollback=not keep):
                 for _ in range(80):
                     row = client.row(dice.choice(client.keys))
-                    connection.execute(DELETE if dice.random() < 0.1 else PUT, row | {"note": "x" * 4000})
+                    # Just below the size at which PostgreSQL would compress it.
+                    connection.execute(DELETE if dice.random() < 0.1 else PUT, row | {"note": "x" * 1900})
 
 
 def transfers(connection: psycopg.Connection, client: Client) -> None:
