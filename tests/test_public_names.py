@@ -6,7 +6,19 @@ import pytest
 
 import backend_watcher
 
-FRONT = ["ABSENT", "UNCHANGED", "Change", "Operation", "Position", "Retry", "Row", "Skip", "Watcher", "__version__"]
+FRONT = [
+    "ABSENT",
+    "UNCHANGED",
+    "Change",
+    "Message",
+    "Operation",
+    "Position",
+    "Retry",
+    "Row",
+    "Skip",
+    "Watcher",
+    "__version__",
+]
 PUBLIC = {
     "backend_watcher": FRONT,
     "backend_watcher.embedded": ["EmbeddedPostgres", "EmbeddedValkey", "Way"],
@@ -22,7 +34,7 @@ def test_names_are_what_we_promise(module: str) -> None:
 
 
 def test_no_other_name_leaks_from_the_front_door() -> None:
-    rooms = {"capture", "cli", "contracts", "decode", "delivery", "demo", "embedded", "errors", "events"}
+    rooms = {"capture", "cli", "context", "contracts", "decode", "delivery", "demo", "embedded", "errors", "events"}
     rooms |= {"journal", "postgres", "probes", "service", "sinks", "testing", "threads", "version"}
     leaked = {name for name in vars(backend_watcher) if not name.startswith("_")}
     assert leaked - set(backend_watcher.__all__) - rooms == set()

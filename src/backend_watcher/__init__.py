@@ -2,9 +2,22 @@
 
 from backend_watcher.errors import Retry, Skip
 from backend_watcher.events.change import Change, Operation
+from backend_watcher.events.message import Message
 from backend_watcher.events.position import Position
 from backend_watcher.events.row import ABSENT, UNCHANGED, Row
 from backend_watcher.service.watcher import Watcher
 from backend_watcher.version import __version__
 
-__all__ = ["ABSENT", "UNCHANGED", "Change", "Operation", "Position", "Retry", "Row", "Skip", "Watcher", "__version__"]
+__all__ = [
+    "ABSENT",
+    "UNCHANGED",
+    "Change",
+    "Message",
+    "Operation",
+    "Position",
+    "Retry",
+    "Row",
+    "Skip",
+    "Watcher",
+    "__version__",
+]

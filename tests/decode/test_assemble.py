@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.chunks import expand
+from backend_watcher.decode.messages import OWN
 from backend_watcher.decode.pgoutput import Relation
 from backend_watcher.decode.tables import make_table
 from backend_watcher.errors import ProtocolError
 from backend_watcher.events.change import Change
 from backend_watcher.events.chunk import Chunk
+from backend_watcher.events.message import FULL_NAME
 from backend_watcher.events.position import START, Position
 from backend_watcher.events.row import ABSENT, UNCHANGED, Row
 from backend_watcher.events.table import Table
@@ -126,7 +128,12 @@ def make_item(random: Random, current: dict[int, Shape]) -> Item:
             data = wire.truncate([shape.oid for shape in shapes], random.randrange(4))
             return Item(data, shapes, changes, len(shapes))
         case 2:
-            return Item(wire.message("p", b"content", transactional=True), ordinals=1)
+            prefix, content = random.choice(["p", "größer"]), random.choice([b"", b"content", b"\xff\0"])
+            if random.randrange(3) == 0:
+                return Item(wire.message(OWN + prefix, content, transactional=True))
+            row = {"prefix": prefix, "content": content}
+            told = [("insert", FULL_NAME, row, None)]
+            return Item(wire.message(prefix, content, transactional=True), changes=told, ordinals=1)
         case 3:
             return Item(wire.message("p", b"", transactional=False))
         case 4:

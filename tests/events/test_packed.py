@@ -12,6 +12,7 @@ from backend_watcher.errors import JournalBroken
 from backend_watcher.events.change import Change
 from backend_watcher.events.packed import pack, unpack
 from backend_watcher.events.row import UNCHANGED
+from backend_watcher.events.table import Table
 from backend_watcher.testing.builders import STREAM, change, table, transaction
 
 FULL = table(replica_identity="f")
@@ -73,6 +74,17 @@ def test_another_shape_is_refused() -> None:
     made = change(new={"id": 1, "name": "a", "stock": 2})
     with pytest.raises(JournalBroken, match="does not have the shape"):
         unpack(pack(made), table(columns={"id": "int8"}), STREAM)
+
+
+@given(st.binary(max_size=50), st.sampled_from([PLAIN, FULL]))
+def test_what_was_said_of_its_transaction_comes_too(said: bytes, shape: Table) -> None:
+    within = transaction(0x2000).with_context(said)
+    old = {"id": 1, "name": "o", "stock": 1} if shape is FULL else None
+    made = change("update", shape, new={"id": 1, "name": "n", "stock": 2}, old=old, within=within)
+    again = unpack(pack(made), shape, STREAM)
+    assert rows(again) == rows(made)
+    assert again.transaction.context_bytes == said
+    assert pack(made)[:2] == (b"P2" if said else b"P1")
 
 
 def test_another_mark_is_refused() -> None:

@@ -30,3 +30,16 @@ def test_what_it_holds() -> None:
     assert (transaction.commit_lsn, transaction.commit_micros, transaction.xid) == (2**64 - 1, -7, 2**32 - 1)
     assert (transaction.stream.system_identifier, transaction.stream.slot) == ("7000000000000000001", "slot")
     assert repr(Transaction(STREAM, 0x1F, 0, 700)) == "Transaction(xid=700, commit_lsn=0x1f)"
+
+
+@pytest.mark.parametrize(
+    ("said", "context"), [(b'{"user":"ann"}', {"user": "ann"}), (b"", {}), (b"[1]", {}), (b"{", {}), (b"\xff", {})]
+)
+def test_what_was_said_of_it(said: bytes, context: dict[str, str]) -> None:
+    before = Transaction(STREAM, 1, -7, 2)
+    after = before.with_context(said)
+    assert dict(after.context) == context
+    assert dict(before.context) == {}
+    assert (after.commit_lsn, after.commit_micros, after.xid) == (1, -7, 2)
+    with pytest.raises(TypeError):
+        after.context["user"] = "bob"  # type: ignore[index]

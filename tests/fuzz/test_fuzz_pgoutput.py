@@ -77,7 +77,7 @@ def run(messages: list[bytes]) -> tuple[bytes, list[int]]:
 def feed(data: bytes, sizes: list[int]) -> Chunk | None:
     assembler = Assembler(START)
     taken = assembler.feed(data, sizes)
-    while taken < len(sizes):
+    while taken < len(sizes) and assembler.streamed is None:
         assert assembler.wants is not None
         assembler.define(define(assembler.wants))
         taken = assembler.feed(data, sizes, taken)
@@ -229,6 +229,7 @@ def test_any_bytes_at_all(data: bytes, in_stream: bool) -> None:
         try_feed(*run([data, data]))
     try_expand(data, {})
     try_expand(b"W1" + data, {})
+    try_expand(b"W2" + data, {})
 
 
 @settings(max_examples=200, deadline=None)

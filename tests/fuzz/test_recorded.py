@@ -13,6 +13,7 @@ from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.chunks import expand
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.events.change import Change
+from backend_watcher.events.message import FULL_NAME
 from backend_watcher.events.position import START
 from backend_watcher.events.row import UNCHANGED
 from backend_watcher.testing.builders import STREAM
@@ -159,7 +160,11 @@ def assemble(messages: list[bytes], run: int, take_every: int) -> list[Change]:
 def test_the_assembler_says_what_the_server_said(recorded: Recorded, mode: str, run: int, take_every: int) -> None:
     changes = assemble(recorded.messages[mode], run, take_every)
     told = [change for transaction in recorded.told[mode].transactions for change in transaction]
-    rows = [change for change in changes if change.operation != "truncate"]
+    said = [change for change in changes if change.table.full_name == FULL_NAME]
+    assert [(change.row["prefix"], change.row["content"]) for change in said] == [
+        (change.table, change.new and change.new["content"]) for change in told if change.kind == "M"
+    ]
+    rows = [change for change in changes if change.operation != "truncate" and change.table.full_name != FULL_NAME]
     expected = [change for change in told if change.kind in "IUD"]
     assert len(rows) == len(expected)
     for change, wish in zip(rows, expected, strict=True):

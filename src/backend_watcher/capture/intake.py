@@ -64,6 +64,8 @@ class Intake:
         shapes: Shapes,
         spill: Spill | None,
         start_lsn: int,
+        *,
+        messages: bool = False,
     ) -> None:
         self._journal = journal
         self._observer = observer
@@ -71,6 +73,7 @@ class Intake:
         self._shapes = shapes
         self._spill = spill
         self._start_lsn = start_lsn
+        self._messages = messages
         self._assembler: Assembler
         self._block: BlockTaker | None = None
         # When a table was last described: in the stream itself, and in each transaction in progress.
@@ -80,7 +83,7 @@ class Intake:
 
     def begin(self) -> None:
         """Go on after the newest change of the journal."""
-        self._assembler = Assembler(self._journal.last_position, self._start_lsn)
+        self._assembler = Assembler(self._journal.last_position, self._start_lsn, self._messages)
 
     async def take(self, received: Received) -> None:
         """Take what arrived. Raises ProtocolError, SpillFull, SourceUnavailable, JournalBroken."""

@@ -113,7 +113,10 @@ class LogicalSource:
     async def _start(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         try:
             await stream.start(
-                self._settings.slot, prepared.start_lsn, self._settings.publication, streaming=self._streaming
+                self._settings.slot,
+                prepared.start_lsn,
+                self._settings.publication,
+                streaming=self._streaming and not prepared.messages,
             )
         except SourceRefused:
             # In words that differ from version to version; the slot itself says it in one way.
@@ -131,7 +134,15 @@ class LogicalSource:
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
         shapes = Shapes(connection, prepared.keys)
-        intake = Intake(self._journal, self._observer, acknowledgement, shapes, self._spill, prepared.start_lsn)
+        intake = Intake(
+            self._journal,
+            self._observer,
+            acknowledgement,
+            shapes,
+            self._spill,
+            prepared.start_lsn,
+            messages=prepared.messages,
+        )
         watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
         await run_together(
             self._read(stream, intake),

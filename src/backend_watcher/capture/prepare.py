@@ -15,6 +15,7 @@ from backend_watcher.capture.drift import Coverage, gaps
 from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_names, check_new
 from backend_watcher.contracts import Identity, Journal
 from backend_watcher.errors import BecameSynchronous, PublicationLost
+from backend_watcher.events.position import START
 from backend_watcher.postgres import catalog, publications, slots, standbys, surroundings
 from backend_watcher.postgres.catalog import Server, TableFacts
 from backend_watcher.postgres.connect import APPLICATION_NAME, Connection
@@ -25,6 +26,9 @@ CREATING = "creating_slot"
 
 PUBLISHED = "published"
 """The note that says how the publication covered the watched tables when it was last looked at."""
+
+NUMBERED = "messages"
+"""The note that says that logical messages have a place in the order."""
 
 MAX_WAL_BYTES = 10 << 30
 MAX_SPILL_BYTES = 20 << 30
@@ -40,7 +44,7 @@ class LogicalSettings:
     Where to listen, and to which tables (`schema.table`).
 
     With a `spill_folder`, which must be ours alone, a large transaction comes while it is in progress, and waits there
-    for its commit.
+    for its commit. With `messages` logical messages are captured too, and transactions come whole.
     """
 
     dsn: str
@@ -51,18 +55,24 @@ class LogicalSettings:
     adopt_slot: bool = False
     journal_name: str = ""
     max_wal_bytes: int = MAX_WAL_BYTES
+    messages: bool = False
     spill_folder: Path | None = None
     max_spill_bytes: int = MAX_SPILL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a stream begins with. `keys` holds the primary key of each watched table by its OID."""
+    """
+    What a stream begins with. `keys` holds the primary key of each watched table by its OID.
+
+    `messages` says that logical messages have a place in the order.
+    """
 
     start_lsn: int
     keys: dict[int, tuple[str, ...]]
     coverage: Coverage
     feedback_seconds: float
+    messages: bool
 
 
 async def prepare(
@@ -88,7 +98,24 @@ async def prepare(
         await journal.set_note(PUBLISHED, note)
     timeout = server.wal_sender_timeout_seconds
     feedback = min(FEEDBACK_SECONDS_MAX, timeout / _FEEDBACK_SHARE) if timeout > 0 else FEEDBACK_SECONDS_MAX
-    return Prepared(start_lsn, {table.oid: table.primary_key for table in tables}, coverage, feedback)
+    keys = {table.oid: table.primary_key for table in tables}
+    return Prepared(start_lsn, keys, coverage, feedback, await _numbering(settings, journal))
+
+
+async def _numbering(settings: LogicalSettings, journal: Journal) -> bool:
+    """
+    Say whether messages are to be numbered.
+
+    A transaction of which a part is in the journal is numbered to its end as it was begun: with fewer numbers, what
+    is still missing of it would be taken for what is there.
+    """
+    await journal.flush()
+    noted = await journal.get_note(NUMBERED) is not None
+    within = journal.last_position > START and journal.last_position.commit_lsn >= journal.durable_lsn
+    numbered = settings.messages or (noted and within)
+    if numbered != noted:
+        await journal.set_note(NUMBERED, "yes" if numbered else None)
+    return numbered
 
 
 def refuse_synchronous(setting: str) -> None:

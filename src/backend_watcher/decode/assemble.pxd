@@ -4,6 +4,7 @@ from backend_watcher.decode.reader cimport tuple_end, uint32_at, uint64_at
 
 cdef unsigned int XLOG_HEADER
 cdef unsigned int SKIPPED
+cdef unsigned int IGNORED
 
 cdef class Assembler:
     cdef unsigned long long _last_lsn
@@ -19,6 +20,8 @@ cdef class Assembler:
     cdef unsigned long long _commit_lsn
     cdef long long _micros
     cdef unsigned int _xid
+    cdef bytes _context
+    cdef bint _messages
     cdef long long _ordinal
     cdef readonly unsigned long long commit_end_lsn
     cdef bint _transaction_changes
@@ -51,6 +54,8 @@ cdef class Assembler:
     cdef int _begin(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
 
     cdef int _commit(self, bytes data, Py_ssize_t at, Py_ssize_t end) except -1
+
+    cdef bint _said(self, object message, Py_ssize_t at, Py_ssize_t size) except -1
 
     cdef bint _of_parts(self, object message, Py_ssize_t at) except -1
 

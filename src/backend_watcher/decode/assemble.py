@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
+from backend_watcher.decode.messages import CONTEXT, CONTEXT_BYTES_MAX, MESSAGES, OWN
 from backend_watcher.decode.pgoutput import (
     KEY,
     NEW,
@@ -41,6 +42,9 @@ XLOG_HEADER = 25
 SKIPPED = 0x80000000
 """Set in a message's size where the journal already has its change."""
 
+IGNORED = 0x40000000
+"""Set in a message's size where it is no change, and has no ordinal."""
+
 
 class Assembler:
     """
@@ -48,13 +52,17 @@ class Assembler:
 
     `last` is the newest position the journal already has, `start_lsn` where the stream begins. `owed` says
     that since the last `take` a transaction with new changes, in this chunk or an earlier one, has ended.
+
+    With `messages`, logical messages are changes too. Of a transaction in progress the server does not say which
+    savepoint a message belongs to: it must not be sent in parts then, or what was undone would count.
     """
 
-    def __init__(self, last: Position, start_lsn: int = 0) -> None:
+    def __init__(self, last: Position, start_lsn: int = 0, messages: bool = True) -> None:
+        self._messages = messages
         # The newest change seen or already stored; what is not after it is left out.
         self._last_lsn = last.commit_lsn
         self._last_ordinal = last.ordinal
-        self._tables: dict[int, Table] = {}
+        self._tables: dict[int, Table] = {0: MESSAGES}
         self._columns: dict[int, int] = {}
         self._cached_oid = -1
         self._cached_columns = -1
@@ -66,6 +74,7 @@ class Assembler:
         self._commit_lsn = 0
         self._micros = 0
         self._xid = 0
+        self._context = b""
         self._ordinal = 0
         self._transaction_changes = False
         self.commit_end_lsn = start_lsn
@@ -79,7 +88,7 @@ class Assembler:
         self._versions: dict[int, Table] = {}
         self._start: OpenTransaction | None = None
         if self.in_transaction:
-            self._start = OpenTransaction(self._commit_lsn, self._micros, self._xid, self._ordinal)
+            self._start = OpenTransaction(self._commit_lsn, self._micros, self._xid, self._ordinal, self._context)
         self._used: set[int] = set()
         self.changes = 0
         self.size_bytes = 0
@@ -202,6 +211,7 @@ class Assembler:
         micros = uint64_at(data, at + 8)
         self._micros = micros if micros < 0x8000000000000000 else micros - 0x10000000000000000
         self._xid = uint32_at(data, at + 16)
+        self._context = b""
         self._ordinal = 0
         self._transaction_changes = False
         self.in_transaction = True
@@ -233,11 +243,23 @@ class Assembler:
                 self._use(oid, 0)
             fresh = self._number(len(message.relation_oids), at)
         elif isinstance(message, Message) and message.transactional:
-            # A message has a place in the order like a row, even while nobody asks for it.
-            self._ordinal += 1
+            return self._said(message, at, size)
         elif self._of_parts(message, at):
             return True
         self._sizes.append(size if fresh else size | SKIPPED)
+        return False
+
+    def _said(self, message: Message, at: int, size: int) -> bool:
+        """Take a transactional message: one for users is numbered like a row, where anybody is to have it."""
+        if not message.prefix.startswith(OWN):
+            if self._messages:
+                self._use(0, 0)
+                size = size if self._number(1, at) else size | SKIPPED
+            else:
+                size |= IGNORED
+        elif message.prefix == CONTEXT and len(message.content) <= CONTEXT_BYTES_MAX:
+            self._context = message.content
+        self._sizes.append(size)
         return False
 
     def _of_parts(self, message: PgoutputMessage, at: int) -> bool:

@@ -5,6 +5,7 @@ from backend_watcher.events.change cimport Change
 
 cdef unsigned int XLOG_HEADER
 cdef unsigned int SKIPPED
+cdef unsigned int IGNORED
 cdef unsigned int SIZE_MASK
 
 @cython.locals(at=Py_ssize_t, total=Py_ssize_t, sizes_at=Py_ssize_t, ordinal=Py_ssize_t, number=Py_ssize_t, count=Py_ssize_t,

@@ -1,11 +1,11 @@
 """
 The stored form of captured messages, and how it becomes changes again.
 
-A chunk's payload is `W1`, the size of a directory, the directory, and then the CopyData messages just as the
+A chunk's payload is `W2`, the size of a directory, the directory, and then the CopyData messages just as the
 server sent them. The directory holds what a reader needs to begin in the middle of the stream: the
-transaction that was open, which version of each table is in force from which message on, and the sizes of
-the messages. Integers are big-endian. Blocks of this form stay readable for ever: another layout will get
-another mark.
+transaction that was open with what was said of it, which version of each table is in force from which message on, and
+the sizes of the messages. Integers are big-endian. Blocks stay readable for ever: another layout gets another mark.
+In `W1`, the layout before, nothing was said of transactions, and a logical message had an ordinal but was no change.
 
 Compiled where a C compiler is at hand (`chunks.pxd` beside this file).
 """
@@ -18,26 +18,34 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Truncate, decode
+from backend_watcher.decode.messages import CONTEXT, CONTEXT_BYTES_MAX, OWN, message_row
+from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Message, Truncate, decode
 from backend_watcher.decode.reader import too_short, tuple_end, uint32_at, uint64_at
 from backend_watcher.errors import JournalBroken, ProtocolError
 from backend_watcher.events.change import DELETE, INSERT, TRUNCATE, UPDATE, Change
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream, Transaction
 
-MARK = b"W1"
+MARK = b"W2"
+FIRST_MARK = b"W1"
 XLOG_HEADER = 25
 SKIPPED = 0x80000000
-SIZE_MASK = 0x7FFFFFFF
+IGNORED = 0x40000000
+# No message reaches a gigabyte: PostgreSQL allocates no more for one.
+SIZE_MASK = 0x3FFFFFFF
+
+
+_OWN = OWN.encode()
 
 
 class OpenTransaction(NamedTuple):
-    """The transaction that is open where a chunk begins, and the ordinal of its next change."""
+    """The transaction that is open where a chunk begins, the ordinal of its next change, what was said of it."""
 
     commit_lsn: int
     micros: int
     xid: int
     ordinal: int
+    context: bytes = b""
 
 
 class RelationMark(NamedTuple):
@@ -52,7 +60,9 @@ def pack(
     start: OpenTransaction | None, marks: Sequence[RelationMark], sizes: array[int], parts: Sequence[bytes]
 ) -> bytes:
     """Write a payload from messages and their sizes (with the highest bit set on a change to leave out)."""
-    directory = [struct.pack(">?QqII", start is not None, *(start or (0, 0, 0, 0))), struct.pack(">I", len(marks))]
+    known = start or OpenTransaction(0, 0, 0, 0)
+    directory = [struct.pack(">?QqIII", start is not None, *known[:4], len(known.context)), known.context]
+    directory.append(struct.pack(">I", len(marks)))
     directory += [struct.pack(">IIQ", *mark) for mark in marks]
     directory.append(struct.pack(">I", len(sizes)))
     if sys.byteorder == "little":
@@ -69,6 +79,7 @@ class _Walk:
     __slots__ = (
         "at",
         "marks",
+        "messages",
         "next_mark",
         "ordinal",
         "relations",
@@ -86,6 +97,7 @@ class _Walk:
         self.ordinal = 0
         self.relations: dict[int, Table] = {}
         self.marks: list[RelationMark] = []
+        self.messages = True
         self.next_mark = 0
         self.sizes_at = 0
         self.at = 0
@@ -111,15 +123,21 @@ def expand(payload: bytes, tables: Mapping[int, Table], stream: Stream) -> list[
 
 def _open(walk: _Walk, payload: bytes) -> int:
     """Read the directory; return how many messages follow."""
-    if payload[:2] != MARK:
+    walk.messages = payload[:2] == MARK
+    if not walk.messages and payload[:2] != FIRST_MARK:
         raise JournalBroken(f"a block begins with {payload[:2]!r} instead of {MARK!r}")
     (head,) = struct.unpack_from(">I", payload, 2)
     is_open, lsn, micros, xid, ordinal = struct.unpack_from(">?QqII", payload, 6)
+    at, context = 31, b""
+    if walk.messages:
+        (size,) = struct.unpack_from(">I", payload, at)
+        context = payload[at + 4 : at + 4 + size]
+        at += 4 + size
     if is_open:
-        walk.transaction = Transaction(walk.stream, lsn, micros, xid)
+        walk.transaction = Transaction(walk.stream, lsn, micros, xid, context)
         walk.ordinal = ordinal
-    (marks,) = struct.unpack_from(">I", payload, 31)
-    at = 35
+    (marks,) = struct.unpack_from(">I", payload, at)
+    at += 4
     for _ in range(marks):
         walk.marks.append(RelationMark(*struct.unpack_from(">IIQ", payload, at)))
         at += 16
@@ -188,10 +206,18 @@ def _changes(walk: _Walk, data: bytes, count: int) -> None:  # noqa: C901 one lo
         elif kind == 84:  # T
             ordinal = _truncate(walk, data[begin:at], transaction, ordinal, bool(size & SKIPPED))
         elif kind == 77:  # M
-            # A transactional message has an ordinal too; the flag is its first byte.
             if at - begin < 2:
                 raise too_short(begin)
-            ordinal += data[begin + 1] & 1
+            # Whether it is transactional is the lowest bit of its first byte.
+            if data[begin + 1] & 1 and not size & IGNORED:
+                if not walk.messages:
+                    ordinal += 1
+                elif _is_own(data, begin, at):
+                    transaction = _said(data, begin, at, transaction)
+                else:
+                    if not size & SKIPPED:
+                        walk.result.append(_message(walk, data, begin, at, transaction, ordinal))
+                    ordinal += 1
     if at != total:
         raise JournalBroken(f"a block has {total - at} bytes too many")
 
@@ -257,6 +283,35 @@ def _transaction(stream: Stream, data: bytes, at: int) -> Transaction:
     if micros >= 0x8000000000000000:
         micros -= 0x10000000000000000
     return Transaction(stream, uint64_at(data, at), micros, uint32_at(data, at + 16))
+
+
+def _is_own(data: bytes, begin: int, end: int) -> bool:
+    # Behind the kind, the flags and the LSN.
+    return data.startswith(_OWN, begin + 10, end)
+
+
+def _said(data: bytes, begin: int, end: int, transaction: Transaction | None) -> Transaction | None:
+    """Return the transaction with what a message of ours says of it."""
+    message = _decoded(data, begin, end)
+    if message.prefix == CONTEXT and transaction is not None and len(message.content) <= CONTEXT_BYTES_MAX:
+        return transaction.with_context(message.content)
+    return transaction
+
+
+def _message(walk: _Walk, data: bytes, begin: int, end: int, transaction: Transaction | None, ordinal: int) -> Change:
+    """Make the change that a message is."""
+    message = _decoded(data, begin, end)
+    table = _table(walk, 0, transaction)
+    assert transaction is not None
+    # In front of the row stands one byte: where 0 is, there is none.
+    row = b" " + message_row(message.prefix, message.content)
+    return Change(INSERT, table, transaction, ordinal, row, 1, 0, False)
+
+
+def _decoded(data: bytes, begin: int, end: int) -> Message:
+    message = decode(data[begin:end])
+    assert isinstance(message, Message)
+    return message
 
 
 def _truncate(walk: _Walk, message: bytes, transaction: Transaction | None, ordinal: int, skipped: bool) -> int:

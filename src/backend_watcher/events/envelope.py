@@ -3,11 +3,12 @@ The outside form of a change: JSON that other programs read, stable and versione
 
     {"version": 1, "event_id": …, "operation": "update", "schema": "public", "table": "products",
      "position": "0/16B3748:0", "commit_time": "2026-11-22T10:00:00.5Z", "xid": 700,
-     "key": {"id": 1}, "key_before": {"id": 7}, "new": {…}, "old": {…}, "unchanged": ["description"]}
+     "key": {"id": 1}, "key_before": {"id": 7}, "new": {…}, "old": {…}, "unchanged": ["description"],
+     "context": {"user": "ann"}}
 
 `new` and `old` are null where there is no such row. A column without a value (UNCHANGED, ABSENT) is left out of
-them, never written as null; the unchanged ones are named in `unchanged`. `key_before` and `unchanged` are there
-only when they say something.
+them, never written as null; the unchanged ones are named in `unchanged`. `key_before`, `unchanged` and `context` (what
+the application said of the transaction) are there only when they say something.
 
 How a value becomes JSON; nothing is lost, and a row still in the server's bytes and one made of Python values give
 the same bytes:
@@ -316,6 +317,8 @@ def change_to_json(change: Change) -> bytes:
     unchanged = [] if new is None else rows.unchanged(new)
     if unchanged:
         parts += (b',"unchanged":', _encode_text(unchanged))
+    if transaction.context:
+        parts += (b',"context":', _encode_text(dict(transaction.context)))
     parts.append(b"}")
     return b"".join(parts)
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -26,13 +33,32 @@ class Transaction:
     `xid` the 32-bit transaction id. The clock may jump; order by position only.
     """
 
-    __slots__ = ("commit_lsn", "commit_micros", "stream", "xid")
+    __slots__ = ("_context", "commit_lsn", "commit_micros", "context_bytes", "stream", "xid")
 
-    def __init__(self, stream: Stream, commit_lsn: int, commit_micros: int, xid: int) -> None:
+    def __init__(
+        self, stream: Stream, commit_lsn: int, commit_micros: int, xid: int, context_bytes: bytes = b""
+    ) -> None:
         self.stream = stream
         self.commit_lsn = commit_lsn
         self.commit_micros = commit_micros
         self.xid = xid
+        self.context_bytes = context_bytes
+        self._context: Mapping[str, Any] | None = None
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """
+        What the application said of the transaction before this change: a request's id, its user, its trace.
+
+        Empty where it said nothing, or nothing that is a JSON object.
+        """
+        if self._context is None:
+            self._context = _read_context(self.context_bytes)
+        return self._context
+
+    def with_context(self, context_bytes: bytes) -> Transaction:
+        """Return the same transaction, of which something is said from here on."""
+        return Transaction(self.stream, self.commit_lsn, self.commit_micros, self.xid, context_bytes)
 
     @property
     def commit_time(self) -> datetime:
@@ -41,3 +67,13 @@ class Transaction:
 
     def __repr__(self) -> str:
         return f"Transaction(xid={self.xid}, commit_lsn={self.commit_lsn:#x})"
+
+
+def _read_context(data: bytes) -> Mapping[str, Any]:
+    if not data:
+        return NO_CONTEXT
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return NO_CONTEXT
+    return MappingProxyType(found) if isinstance(found, dict) else NO_CONTEXT

@@ -12,6 +12,7 @@ from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.delivery.route import Route
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
+from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.journal.sqlite import SqliteJournal
 from backend_watcher.postgres.findings import Wish
 from backend_watcher.service.config import Config
@@ -68,6 +69,7 @@ def build(
         adopt_slot=adopt_slot,
         journal_name=str(config.journal.path),
         max_wal_bytes=config.source.max_wal_bytes,
+        messages=any(full_name(table) == MESSAGES for one in wanted for table in one.tables),
         spill_folder=spill_of(config.journal.path) if config.source.streaming else None,
         max_spill_bytes=config.source.max_spill_bytes,
     )
@@ -100,6 +102,8 @@ def wishes_of(wanted: list[Wanted]) -> dict[str, Wish]:
     for one in wanted:
         for table in one.tables:
             name = full_name(table)
+            if name == MESSAGES:
+                continue  # they come with every publication
             before = wishes.get(name, Wish())
             wishes[name] = replace(before, old_values=before.old_values or bool(one.columns))
     return wishes

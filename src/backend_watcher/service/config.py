@@ -49,7 +49,7 @@ class SourceConfig:
     max_wal_bytes: int = MAX_WAL_BYTES
     """How much WAL PostgreSQL may have to keep for the slot before it is an alarm."""
     streaming: bool = True
-    """Whether large transactions come while they are in progress."""
+    """Whether large transactions come while they are in progress; where messages are wanted they come whole."""
     max_spill_bytes: int = MAX_SPILL_BYTES
     """What those may take on this machine's disk until their commit."""
 

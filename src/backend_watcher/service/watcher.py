@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, Unpack, get_args
 
 from backend_watcher.contracts import Sink, Transform
@@ -23,7 +23,9 @@ from backend_watcher.delivery.route import ALL_OPERATIONS, Predicate, Rule
 from backend_watcher.delivery.subscription import Options
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.change import Operation
+from backend_watcher.events.message import FULL_NAME, OWN
 from backend_watcher.service.feeding import Feeding, faults_of, fed
+from backend_watcher.service.messages import as_of_changes, of_prefix
 from backend_watcher.sinks.handler import Handler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -118,6 +120,33 @@ class Watcher:
             where = (function, run_in, processes, memory_bytes)
             wanted = Wanted(subscription, tuple(tables), operations, columns, when, sink, options, transforms, *where)
             self._add(wanted, faults)
+            return function
+
+        return register
+
+    def on_message(
+        self, prefix: str, *, name: str | None = None, **feeding: Unpack[Feeding]
+    ) -> Callable[[Function], Function]:
+        """
+        Call a function with each `Message` that an application writes with `pg_logical_emit_message(true, prefix, …)`.
+
+        It comes in its place among the changes of its transaction, and only if that commits. Messages that are not
+        transactional (`false`) are not delivered: they have no place in the order. The function is called, retried
+        and parked as one of `on` is; what fails holds up the messages of its prefix.
+        """
+
+        def register(function: Function) -> Function:
+            faults = [] if prefix else ["a prefix is not empty"]
+            if prefix.startswith(OWN):
+                faults.append(f"messages of {OWN}… are the watcher's own")
+            subscription = name or str(getattr(function, "__name__", type(function).__name__))
+            faults += faults_of(feeding)
+            options = HANDLER_OPTIONS if faults else fed(HANDLER_OPTIONS, feeding)
+            told = as_of_changes(function)
+            sink = Handler(told, timeout_seconds=options.timeout_seconds)
+            inserts = frozenset({Operation.INSERT})
+            wanted = Wanted(subscription, (FULL_NAME,), inserts, frozenset(), of_prefix(prefix), sink, options)
+            self._add(replace(wanted, function=told), faults)
             return function
 
         return register

@@ -60,7 +60,7 @@ class Handler:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._late: set[_Attempt] = set()
-        self._is_async = _is_async(function)
+        self._is_async = is_async(function)
         if self._is_async:
             self._deliver = self._on_loop
         else:
@@ -235,7 +235,8 @@ def _key(change: Change) -> tuple[str, bytes]:
     return change.table.full_name, change.key_bytes()
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Say whether what a function returns is to be awaited."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

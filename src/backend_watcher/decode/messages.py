@@ -1,0 +1,30 @@
+"""Logical messages: which are for users, and the row that one becomes. Pure."""
+
+from __future__ import annotations
+
+import struct
+
+from backend_watcher.decode.reader import TUPLE_BINARY, TUPLE_TEXT
+from backend_watcher.decode.tables import make_table
+from backend_watcher.events.message import NAME, OWN, SCHEMA
+
+__all__ = ["CONTEXT", "CONTEXT_BYTES_MAX", "MESSAGES", "OWN", "message_row"]
+
+CONTEXT = "backend_watcher.context"
+"""What an application says of its transaction, as one JSON object."""
+
+CONTEXT_BYTES_MAX = 8192
+"""A larger one is left out: it would travel with every change."""
+
+_TEXT = 25
+_BYTEA = 17
+
+# Its number is the one that no table has (InvalidOid).
+MESSAGES = make_table(0, SCHEMA, NAME, "d", [("prefix", _TEXT, -1, True), ("content", _BYTEA, -1, False)], ["prefix"])
+
+
+def message_row(prefix: str, content: bytes) -> bytes:
+    """Return the TupleData of a message's row."""
+    name = prefix.encode("utf-8", "surrogateescape")
+    head = struct.pack(">HBI", 2, TUPLE_TEXT, len(name)) + name
+    return head + struct.pack(">BI", TUPLE_BINARY, len(content)) + content
