@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from backend_watcher import Change, Watcher
+from backend_watcher import Change, Message, Watcher
+from backend_watcher.context import attach_context_async
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import JournalLocked, JournalLost, SinkUnavailable, SlotLost
 from backend_watcher.journal.sqlite import SqliteJournal
@@ -82,6 +83,28 @@ async def test_delivers_drains_and_goes_on_without_repeating(database: psycopg.A
         assert await running == 0
         await database.execute("INSERT INTO products VALUES (%s, 7)", (first + 2,))
     assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_messages_alone_and_what_is_said_of_transactions(
+    database: psycopg.AsyncConnection, config: Config
+) -> None:
+    heard: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+    watcher, loop = Watcher("shop"), asyncio.get_running_loop()
+
+    @watcher.on_message("shop.sold")
+    async def sold(message: Message) -> None:
+        loop.call_soon_threadsafe(heard.put_nowait, (message.text, dict(message.context)))
+
+    running = asyncio.create_task(supervise(config, watcher))
+    await streaming(database, running)
+    async with database.transaction():
+        await attach_context_async(database, user="ann")
+        await database.execute("SELECT pg_logical_emit_message(true, 'shop.sold', 'pen')")
+        await database.execute("SELECT pg_logical_emit_message(true, 'shop.else', 'no')")
+    await database.execute("SELECT pg_logical_emit_message(true, 'shop.sold', 'cup')")
+    assert [await heard.get(), await heard.get()] == [("pen", {"user": "ann"}), ("cup", {})]
+    stop()
+    assert await running == 0
 
 
 async def test_a_sink_that_is_down_at_the_first_start_leaves_no_trace(

@@ -131,6 +131,11 @@ class Change:
         return Position(self.transaction.commit_lsn, self.ordinal)
 
     @property
+    def context(self) -> Mapping[str, Any]:
+        """What the application said of the transaction before this change; empty if nothing."""
+        return self.transaction.context
+
+    @property
     def commit_time(self) -> datetime:
         """When the source says it committed, in UTC."""
         return self.transaction.commit_time
