@@ -51,7 +51,11 @@ class TableSeen:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The source around a stream. `sync_state` is None where our role may not see it; see `standbys.chooses`."""
+    """
+    The source around a stream. `sync_state` is None where our role may not see it; see `standbys.chooses`.
+
+    `fingerprint` is another text whenever `shapes.look` may have another answer.
+    """
 
     slot: SlotFacts | None
     streams: bool
@@ -59,6 +63,7 @@ class Surroundings:
     synchronous_standby_names: str
     publication: PublicationSeen | None
     tables: tuple[TableSeen, ...]
+    fingerprint: str
 
 
 async def look(
@@ -94,6 +99,7 @@ async def look(
         row["synchronous_standby_names"],
         _publication(seen) if seen else None,
         await _covered(conn, publication, seen, tables) if seen else tables,
+        row["fingerprint"] or "",
     )
 
 

@@ -4,8 +4,9 @@
 -- The slot, our walsender, the publication and the watched tables, in one question, because it is asked all the
 -- time. A table is found by its name and by the OID it was known by. An entry of a publication is never changed in
 -- place: another filter or column list is another entry. "touched" changes with every ALTER of the publication
--- itself, also when it is altered back.
-WITH publication AS (
+-- itself, also when it is altered back. "fingerprint" changes when the catalog row of anything does that is said by
+-- the query `shapes`: of the same relations, what they consist of, and the user's types in them.
+WITH RECURSIVE publication AS (
     SELECT * FROM pg_publication WHERE pubname = %(publication)s
 ), wished AS (
     SELECT c.oid
@@ -14,9 +15,45 @@ WITH publication AS (
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
     UNION
     SELECT unnest(%(oids)s::oid[])
+), related AS (
+    (SELECT oid FROM wished UNION SELECT r.prrelid FROM publication p JOIN pg_publication_rel r ON r.prpubid = p.oid)
+    UNION
+    SELECT i.inhrelid FROM related JOIN pg_inherits i ON i.inhparent = related.oid
+    JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition
+), types (oid) AS (
+    SELECT a.atttypid FROM related JOIN pg_attribute a ON a.attrelid = related.oid AND a.attnum > 0
+    WHERE a.atttypid >= 16384
+    UNION
+    SELECT part.oid
+    FROM types JOIN pg_type t ON t.oid = types.oid AND t.oid >= 16384
+    CROSS JOIN LATERAL (
+        SELECT t.typelem WHERE t.typelem <> 0
+        UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0
+        UNION ALL SELECT a.atttypid FROM pg_attribute a
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS part (oid)
+), marks AS (
+    SELECT concat_ws(' ', 'c', c.oid, n.oid, c.xmin, n.xmin) AS mark
+    FROM related JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+    UNION ALL SELECT concat_ws(' ', 'a', attrelid, attnum, a.xmin)
+    FROM related JOIN pg_attribute a ON a.attrelid = related.oid AND a.attnum > 0
+    UNION ALL SELECT concat_ws(' ', 'i', i.indexrelid, i.xmin) FROM related JOIN pg_index i ON i.indrelid = related.oid
+    UNION ALL SELECT concat_ws(' ', 'h', i.inhrelid, i.xmin) FROM related JOIN pg_inherits i ON i.inhrelid = related.oid
+    UNION ALL SELECT concat_ws(' ', 'p', t.oid, t.xmin) FROM publication p JOIN pg_publication t ON t.oid = p.oid
+    UNION ALL SELECT concat_ws(' ', 'r', r.oid) FROM publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+    UNION ALL SELECT concat_ws(' ', 't', t.oid, t.xmin) FROM types JOIN pg_type t USING (oid)
+    UNION ALL SELECT concat_ws(' ', 'e', e.oid, e.xmin) FROM types JOIN pg_enum e ON e.enumtypid = types.oid
+    UNION ALL SELECT concat_ws(' ', 'k', a.attrelid, a.attnum, a.xmin)
+    FROM types JOIN pg_type t USING (oid) JOIN pg_attribute a ON t.typtype = 'c' AND a.attrelid = t.typrelid
+    UNION ALL SELECT concat_ws(' ', 'u', c.oid) FROM publication p CROSS JOIN pg_class c
+    WHERE p.puballtables AND c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384 AND NOT (
+        c.relreplident = 'f' OR EXISTS (
+            SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND (
+                c.relreplident = 'd' AND i.indisprimary AND i.indimmediate OR c.relreplident = 'i' AND i.indisreplident)))
 )
 SELECT s.slot, s.wal_held_bytes, s.catalog_xmin_age, w.sync_state, w.pid IS NOT NULL AS streams,
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       (SELECT sum(hashtextextended(mark, 0))::text FROM marks) AS fingerprint,
        (SELECT jsonb_build_object(
             'oid', p.oid::bigint, 'touched', (SELECT xmin::text FROM pg_publication t WHERE t.oid = p.oid),
             'owner', p.pubowner::bigint, 'all_tables', p.puballtables, 'via_root', p.pubviaroot,
