@@ -103,6 +103,20 @@ class Audit:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What was noticed about a watched table, seconds since 1970; `reason` says why a re-read is needed or is not."""
+
+    number: int
+    at: float
+    kind: str
+    table: str
+    what: str
+    needs_reread: bool
+    reason: str
+    remedy: str
+
+
 class Source(Protocol):
     """Where changes come from: reads, appends to the journal, confirms what the journal made durable."""
 
@@ -282,6 +296,10 @@ class Observer(Protocol):
 
     def source_state(self, state: str, detail: str) -> None:
         """The connection to the source is now `connecting`, `streaming`, `waiting` or `stopped`."""
+        ...
+
+    def schema_changed(self, change: SchemaChange) -> None:
+        """A watched table, or the publication, is not what it was. It is in the journal already."""
         ...
 
     def delivered(self, subscription: str, changes: int, seconds: float, commit_micros: int) -> None:

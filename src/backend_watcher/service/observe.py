@@ -6,12 +6,13 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from backend_watcher.contracts import HeldKey, Journal
+from backend_watcher.contracts import HeldKey, Journal, SchemaChange
 from backend_watcher.errors import ERROR_CHARACTERS_MAX, WatcherError, in_one_line
 from backend_watcher.events.position import Position
 
@@ -55,6 +56,8 @@ class Figures:
         self.captured_bytes = 0
         self.source = "starting"
         self.source_detail = ""
+        self.on_schema_change: list[Callable[[], object]] = []
+        """Called, from any thread, after each `schema_changed`; must not wait."""
         self._started = time.time()
         self._lock = threading.Lock()
         self._written: dict[str, str] = {}
@@ -81,6 +84,22 @@ class Figures:
             log.warning("PostgreSQL keeps much WAL for the slot", detail=detail)
         else:
             log.info(f"source {state}")  # noqa: G004 three fixed words
+
+    def schema_changed(self, change: SchemaChange) -> None:
+        """Log what became of a table, louder where rows have to be read again, and wake who passes it on."""
+        tell = log.error if change.needs_reread or change.kind == "identity_lost" else log.warning
+        tell(
+            "schema changed",
+            number=change.number,
+            kind=change.kind,
+            table=change.table,
+            what=change.what,
+            needs_reread=change.needs_reread,
+            reason=change.reason,
+            remedy=change.remedy,
+        )
+        for wake in self.on_schema_change:
+            wake()
 
     def delivered(self, subscription: str, changes: int, seconds: float, commit_micros: int) -> None:
         """Count a batch; a subscription that had failed runs again."""

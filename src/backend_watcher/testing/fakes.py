@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from backend_watcher.contracts import HeldKey
+from backend_watcher.contracts import HeldKey, SchemaChange
 from backend_watcher.events.position import Position
 
 PATIENCE_SECONDS = 30.0
@@ -77,6 +77,12 @@ class SourceState(NamedTuple):
     detail: str
 
 
+class SchemaChanged(NamedTuple):
+    """What `schema_changed` was told."""
+
+    change: SchemaChange
+
+
 class Delivered(NamedTuple):
     """What `delivered` was told."""
 
@@ -132,7 +138,18 @@ class Settled(NamedTuple):
     position: Position
 
 
-Told = Captured | SourceState | Delivered | Failed | Skipped | HeldTold | Released | SubscriptionState | Settled
+Told = (
+    Captured
+    | SourceState
+    | SchemaChanged
+    | Delivered
+    | Failed
+    | Skipped
+    | HeldTold
+    | Released
+    | SubscriptionState
+    | Settled
+)
 
 
 class RecordingObserver:
@@ -147,6 +164,11 @@ class RecordingObserver:
     def states(self) -> list[str]:
         """The states of the source, in order."""
         return [told.state for told in self.told if isinstance(told, SourceState)]
+
+    @property
+    def schema_changes(self) -> list[SchemaChange]:
+        """Every difference of a watched table, in order."""
+        return [told.change for told in self.told if isinstance(told, SchemaChanged)]
 
     @property
     def failures(self) -> list[Failed]:
@@ -185,6 +207,10 @@ class RecordingObserver:
     def source_state(self, state: str, detail: str) -> None:
         """Keep it."""
         self._keep(SourceState(state, detail))
+
+    def schema_changed(self, change: SchemaChange) -> None:
+        """Keep it."""
+        self._keep(SchemaChanged(change))
 
     def delivered(self, subscription: str, changes: int, seconds: float, commit_micros: int) -> None:
         """Keep it."""
