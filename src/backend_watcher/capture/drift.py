@@ -4,6 +4,9 @@ Did the publication cover every watched table all the time? Compared from one lo
 A row that is committed while its table is not published is never sent, and no message says so. So it is not
 enough that the publication is whole now: an entry that was taken out and put back has another OID, and a
 publication that was altered and altered back has another version of its row. What cannot be explained stops.
+
+What happens to a table itself is not the publication's doing, and stops nothing: dropped, renamed, or made again as
+another table, it is told of by `schema.py`, and made again it is published again by `watch.py`.
 """
 
 from __future__ import annotations
@@ -53,10 +56,15 @@ class Coverage:
             return None
         return cls(publication, tables)
 
-    def followed(self, publication: PublicationSeen, tables: Iterable[TableSeen]) -> Coverage:
+    def followed(self, publication: PublicationSeen, tables: Iterable[TableSeen], names: Iterable[str]) -> Coverage:
         """Go on from what is there now. A table that is gone stays as it was: it may be made again."""
         found = {table.full_name: table for table in tables}
-        return Coverage(publication, {name: found.get(name, table) for name, table in self.tables.items()})
+        now = {name: found.get(name, self.tables.get(name)) for name in names}
+        return Coverage(publication, {name: table for name, table in now.items() if table is not None})
+
+    def unpublished(self) -> list[str]:
+        """Return the tables that were made again, and are not published yet."""
+        return [name for name, table in self.tables.items() if not table.entries]
 
     def only(self, names: Iterable[str]) -> Coverage:
         """Leave out the tables that nobody watches any more."""
@@ -78,22 +86,20 @@ def gaps(before: Coverage, publication: PublicationSeen | None, tables: Iterable
     if publication.touched != was.touched and publication == replace(was, touched=publication.touched):
         lines.append("it was altered and altered back")
     seen = list(tables)
-    names, oids = {table.full_name: table for table in seen}, {table.oid: table for table in seen}
+    names = {table.full_name: table for table in seen}
     for name, table in before.tables.items():
-        line = _gap(name, table, names.get(name), oids.get(table.oid))
+        line = _gap(name, table, names.get(name))
         if line is not None:
             lines.append(line)
     return lines
 
 
-def _gap(name: str, was: TableSeen, now: TableSeen | None, same: TableSeen | None) -> str | None:
-    if now is None:
-        # Dropped by its owner: what it had was sent.
-        return f"table {name} is called {same.full_name} now" if same is not None else None
+def _gap(name: str, was: TableSeen, now: TableSeen | None) -> str | None:
+    if now is None or now.oid != was.oid or not was.entries:
+        # Gone, or another table, or one that was made again and not published until now: what it had was sent.
+        return None
     if not set(was.entries).isdisjoint(now.entries):
         return None
-    if now.oid != was.oid:
-        return f"table {name} was dropped and made again, and the new one was not published from the beginning"
     if not now.entries:
         return f"table {name} was taken out"
     return f"table {name} was taken out and put back, perhaps with another filter"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from backend_watcher import probes
 from backend_watcher.capture.drift import Coverage, gaps
+from backend_watcher.capture.schema import gap_noticed
+from backend_watcher.capture.schema_notes import add_changes
 from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_names, check_new
 from backend_watcher.contracts import Identity, Journal
 from backend_watcher.errors import BecameSynchronous, PublicationLost
@@ -19,7 +21,9 @@ from backend_watcher.events.position import START
 from backend_watcher.postgres import catalog, publications, slots, standbys, surroundings
 from backend_watcher.postgres.catalog import Server, TableFacts
 from backend_watcher.postgres.connect import APPLICATION_NAME, Connection
+from backend_watcher.postgres.names import parse_name
 from backend_watcher.postgres.replication import ReplicationStream, SystemIdentity
+from backend_watcher.postgres.surroundings import TableSeen
 
 CREATING = "creating_slot"
 """The note that says a slot of ours may exist although the journal has no identity yet."""
@@ -86,14 +90,15 @@ async def prepare(
     system = await stream.open()
     server = await catalog.server(connection)
     refuse_synchronous(server.synchronous_standby_names)
-    tables = list((await catalog.tables(connection, settings.tables)).values())
     identity = await journal.identity()
+    before = Coverage.from_note(await journal.get_note(PUBLISHED))
+    tables = await _tables(connection, settings, before)
     seen = await _see(connection, stream, settings, system, server, identity)
     if identity is None:
         start_lsn = await _begin(connection, settings, journal, server, seen, tables)
     else:
-        start_lsn = await _go_on(connection, settings, journal, identity, seen, tables)
-    coverage = await _coverage(connection, settings.publication, tables)
+        start_lsn = await _go_on(connection, settings, journal, identity, seen, tables, before)
+    coverage = await _coverage(connection, settings, tables, before)
     if (note := coverage.to_note()) != await journal.get_note(PUBLISHED):
         await journal.set_note(PUBLISHED, note)
     timeout = server.wal_sender_timeout_seconds
@@ -116,6 +121,15 @@ async def _numbering(settings: LogicalSettings, journal: Journal) -> bool:
     if numbered != noted:
         await journal.set_note(NUMBERED, "yes" if numbered else None)
     return numbered
+
+
+async def _tables(connection: Connection, settings: LogicalSettings, before: Coverage | None) -> list[TableFacts]:
+    """Find the watched tables. One that was there, and was dropped since, stops nobody: `schema.py` tells of it."""
+    found = await catalog.find_tables(connection, settings.tables)
+    known = before.tables if before is not None else {}
+    if any(".".join(parse_name(name)) not in known for name in found.missing):
+        await catalog.tables(connection, settings.tables)  # raises, with what may have been meant
+    return list(found.tables.values())
 
 
 def refuse_synchronous(setting: str) -> None:
@@ -153,30 +167,43 @@ async def _go_on(
     identity: Identity,
     seen: SourceSeen,
     tables: list[TableFacts],
+    before: Coverage | None,
 ) -> int:
     """Continue a journal where it ended, and follow it to another timeline or publication where that is allowed."""
     if not settings.adopt_slot:
         check_names(identity, settings.publication)
     check_known(settings.slot, identity, journal.durable_lsn, seen)
     if not settings.adopt_slot:
-        await _refuse_gaps(connection, settings.publication, journal, tables)
-    await publications.align(connection, settings.publication, tables)
+        await _refuse_gaps(connection, settings.publication, journal, tables, before)
+    # A table that was made again is published by the watch, which goes on where it may not be.
+    known = before.tables if before is not None else {}
+    replaced = {table.full_name for table in tables if _is_other(known.get(table.full_name), table)}
+    here = [table for table in tables if table.full_name not in replaced]
+    await publications.align(connection, settings.publication, here)
     now = replace(identity, timeline=seen.timeline, publication=settings.publication)
     if now != identity:
         await journal.save_identity(now, journal.durable_lsn)
     return journal.durable_lsn
 
 
-async def _refuse_gaps(connection: Connection, publication: str, journal: Journal, tables: list[TableFacts]) -> None:
+def _is_other(was: TableSeen | None, now: TableFacts) -> bool:
+    """Say whether a table was made again under a watched name, and not published since."""
+    return was is not None and (was.oid != now.oid or not was.entries)
+
+
+async def _refuse_gaps(
+    connection: Connection, publication: str, journal: Journal, tables: list[TableFacts], before: Coverage | None
+) -> None:
     """Raise PublicationLost where a table was not published all the time since the last look."""
-    before = Coverage.from_note(await journal.get_note(PUBLISHED))
     if before is None:
         return
     before = before.only(table.full_name for table in tables)
     seen = await surroundings.look(
         connection, slot="", pid=0, publication=publication, names=_names(tables), oids=before.oids
     )
-    raise_gaps(publication, gaps(before, seen.publication, seen.tables))
+    lines = gaps(before, seen.publication, seen.tables)
+    await add_changes(journal, [gap_noticed(publication, line) for line in lines], once=True)
+    raise_gaps(publication, lines)
 
 
 def raise_gaps(publication: str, lines: list[str]) -> None:
@@ -188,11 +215,16 @@ def raise_gaps(publication: str, lines: list[str]) -> None:
         )
 
 
-async def _coverage(connection: Connection, publication: str, tables: list[TableFacts]) -> Coverage:
+async def _coverage(
+    connection: Connection, settings: LogicalSettings, tables: list[TableFacts], before: Coverage | None
+) -> Coverage:
+    """Say how the watched tables are covered now; one that is gone stays as it was, it may be made again."""
+    publication = settings.publication
     seen = await surroundings.look(connection, slot="", pid=0, publication=publication, names=_names(tables))
     if seen.publication is None:
         raise PublicationLost(f"publication {publication!r} was dropped")
-    return Coverage.of(seen.publication, seen.tables, [table.full_name for table in tables])
+    names = [".".join(parse_name(name)) for name in settings.tables]
+    return (before or Coverage(seen.publication, {})).followed(seen.publication, seen.tables, names)
 
 
 def _names(tables: list[TableFacts]) -> list[tuple[str, str]]:

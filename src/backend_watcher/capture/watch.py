@@ -14,6 +14,7 @@ import contextlib
 from backend_watcher.capture.budget import WalLevel, judge_wal
 from backend_watcher.capture.drift import Coverage, gaps
 from backend_watcher.capture.prepare import PUBLISHED, LogicalSettings, raise_gaps, refuse_synchronous
+from backend_watcher.capture.schema_watch import SchemaWatch
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.errors import BecameSynchronous, SlotLost, SourceUnavailable
 from backend_watcher.postgres import slots, surroundings
@@ -50,9 +51,13 @@ class SourceWatch:
         self._stream = stream
         self._connection = connection
         self._coverage = coverage
-        self._names = [(table.schema, table.name) for table in coverage.tables.values()]
+        self._schema = SchemaWatch(settings, observer, connection, journal)
         self._level = WalLevel.CALM
         self._noticed = asyncio.Event()
+
+    def look_now(self) -> None:
+        """Look at once: something was done to a table, or may have been. To be called in the loop of `run`."""
+        self._noticed.set()
 
     async def run(self, seconds: float) -> None:
         """Look at once, then each so many seconds, and when the server notices something."""
@@ -60,7 +65,8 @@ class SourceWatch:
         while True:
             self._noticed.clear()
             seen = await self._look()
-            self._judge(seen)
+            await self._judge(seen)
+            await self._schema.look(seen)
             await self._follow(seen)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -73,17 +79,19 @@ class SourceWatch:
                 slot=self._settings.slot,
                 pid=self._stream.backend_pid,
                 publication=self._settings.publication,
-                names=self._names,
-                oids=self._coverage.oids,
+                names=self._schema.names,
+                oids=sorted({*self._coverage.oids, *await self._schema.oids()}),
             )
 
-    def _judge(self, seen: Surroundings) -> None:
+    async def _judge(self, seen: Surroundings) -> None:
         if seen.sync_state in _SYNCHRONOUS:
             raise BecameSynchronous(f"PostgreSQL made this walsender {seen.sync_state}")
         if seen.sync_state is None:
             # Our role may not see it; the setting says whether it could be.
             refuse_synchronous(seen.synchronous_standby_names)
-        raise_gaps(self._settings.publication, gaps(self._coverage, seen.publication, seen.tables))
+        lines = gaps(self._coverage, seen.publication, seen.tables)
+        await self._schema.tell_of_gaps(lines)
+        raise_gaps(self._settings.publication, lines)
         lost = _lost(self._settings.slot, seen.slot)
         if lost is not None:
             raise lost
@@ -95,10 +103,12 @@ class SourceWatch:
     async def _follow(self, seen: Surroundings) -> None:
         """Compare with this the next time, and after a restart."""
         assert seen.publication is not None
-        coverage = self._coverage.followed(seen.publication, seen.tables)
+        coverage = self._coverage.followed(seen.publication, seen.tables, self._schema.full_names)
         if coverage != self._coverage:
             self._coverage = coverage
             await self._journal.set_note(PUBLISHED, coverage.to_note())
+        if unpublished := coverage.unpublished():
+            await self._schema.publish(unpublished)
 
     def _judge_wal(self, slot: SlotFacts) -> None:
         """Tell when it gets worse or better. Nothing is let go because of it."""

@@ -1,0 +1,113 @@
+"""
+Compares the watched tables with how they were known, tells of each difference, and publishes what was made again.
+
+How they were known is kept with the journal, so what was done while nobody watched is found at the next start. The
+usual look only compares a fingerprint, which comes with the look at everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from backend_watcher.capture.prepare import LogicalSettings
+from backend_watcher.capture.schema import Known, Noticed, differences, gap_noticed
+from backend_watcher.capture.schema_notes import add_changes
+from backend_watcher.contracts import Journal, Observer
+from backend_watcher.errors import PreflightFailed, SourceRefused
+from backend_watcher.postgres import catalog, publications, shapes
+from backend_watcher.postgres.connect import Connection
+from backend_watcher.postgres.names import format_name, parse_name, quote
+from backend_watcher.postgres.surroundings import Surroundings
+
+log = structlog.get_logger("watcher")
+
+SHAPES = "shapes"
+"""The note that says how the watched tables looked when they were last compared."""
+
+_NEED_IDENTITY = frozenset({"update", "delete"})
+
+
+class SchemaWatch:
+    """Knows the watched tables. `look` is called after each look at what is around the stream."""
+
+    def __init__(self, settings: LogicalSettings, observer: Observer, connection: Connection, journal: Journal) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._connection = connection
+        self._journal = journal
+        self._known: Known | None = None
+        self._read = False
+        self._refused: set[tuple[str, str]] = set()
+        self.names = list(dict.fromkeys(parse_name(table) for table in settings.tables))
+
+    @property
+    def full_names(self) -> list[str]:
+        """The watched tables, schema and name with a dot between."""
+        return [f"{schema}.{name}" for schema, name in self.names]
+
+    async def oids(self) -> list[int]:
+        """Return the OIDs that the tables are known by: so one is found that has another name now."""
+        if not self._read:
+            self._known = Known.from_note(await self._journal.get_note(SHAPES))
+            self._read = True
+        return sorted(self._known.tables.values()) if self._known is not None else []
+
+    async def look(self, seen: Surroundings) -> None:
+        """Compare, and tell. What was told is written down before it counts as known."""
+        known = self._known
+        if seen.publication is None or (known is not None and known.fingerprint == seen.fingerprint):
+            return
+        # The fingerprint is older than what is looked at now: what changes in between is looked at once more.
+        now = await shapes.look(
+            self._connection,
+            self._settings.publication,
+            self.names,
+            await self.oids(),
+            known=known.shapes.relations if known is not None else (),
+            needs_identity=not _NEED_IDENTITY.isdisjoint(seen.publication.operations),
+        )
+        if known is None:
+            self._known = Known.first(seen.fingerprint, now, self.full_names)
+        else:
+            await self.tell(differences(known, now, self.full_names))
+            self._known = known.followed(seen.fingerprint, now, self.full_names)
+        await self._journal.set_note(SHAPES, self._known.to_note())
+
+    async def tell(self, noticed: Sequence[Noticed], *, once: bool = False) -> None:
+        """Write it down, then say it; with `once`, not what stands open already."""
+        if noticed:
+            for change in await add_changes(self._journal, noticed, once=once):
+                self._observer.schema_changed(change)
+
+    async def tell_of_gaps(self, lines: Sequence[str]) -> None:
+        """Write down what makes the publication one that may have left out rows; the caller stops then."""
+        await self.tell([gap_noticed(self._settings.publication, line) for line in lines], once=True)
+
+    async def publish(self, names: Sequence[str]) -> None:
+        """
+        Publish tables that were made again under a watched name, each by the rule for every table.
+
+        One that may not be published, because its updates would fail or it is somebody else's, is told of once; the
+        others go on.
+        """
+        wished = {format_name(*pair): pair for pair in self.names if ".".join(pair) in names}
+        found = await catalog.find_tables(self._connection, wished)
+        for table in found.tables.values():
+            try:
+                await publications.align(self._connection, self._settings.publication, [table])
+            except (PreflightFailed, SourceRefused) as error:
+                if (table.full_name, error.message) not in self._refused:
+                    self._refused.add((table.full_name, error.message))
+                    await self.tell([self._unpublished(table, error.message)], once=True)
+                continue
+            log.info("table is published again", table=table.full_name, publication=self._settings.publication)
+
+    def _unpublished(self, table: catalog.TableFacts, message: str) -> Noticed:
+        statement = f"ALTER PUBLICATION {quote(self._settings.publication)} ADD TABLE {table.quoted};"
+        why = message.partition(". Mend it with: ")[0]
+        remedy = message.partition(". Mend it with: ")[2] or f"{statement} -- as its owner"
+        what = f"(OID {table.oid}) is not published: {why}"
+        reason = "none of its changes is sent until it is"
+        return Noticed("not_published", table.full_name, what, True, reason, f"{remedy} Then read its rows again.")
