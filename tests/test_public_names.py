@@ -15,6 +15,7 @@ FRONT = [
     "Position",
     "Retry",
     "Row",
+    "SchemaChange",
     "Skip",
     "Watcher",
     "__version__",

@@ -1,5 +1,6 @@
 """Backend Watcher keeps caches, replicas, figures and services in step with PostgreSQL, and proves it."""
 
+from backend_watcher.contracts import SchemaChange
 from backend_watcher.errors import Retry, Skip
 from backend_watcher.events.change import Change, Operation
 from backend_watcher.events.message import Message
@@ -17,6 +18,7 @@ __all__ = [
     "Position",
     "Retry",
     "Row",
+    "SchemaChange",
     "Skip",
     "Watcher",
     "__version__",

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from structlog.testing import capture_logs
 
+from backend_watcher.contracts import SchemaChange
 from backend_watcher.errors import SinkUnavailable
 from backend_watcher.events.position import Position
 from backend_watcher.journal.memory import MemoryJournal
@@ -59,6 +60,19 @@ def test_wal_that_is_kept_is_told_by_how_bad_it_is() -> None:
             figures.source_state(state, "60 % of source.max_wal_bytes")
     assert [entry["log_level"] for entry in logs] == ["warning", "error", "info"]
     assert logs[1]["detail"] == "60 % of source.max_wal_bytes"
+
+
+def test_a_schema_change_is_told_by_how_bad_it_is_and_wakes_who_passes_it_on() -> None:
+    figures, woken = Figures(["cache"]), []
+    figures.on_schema_change.append(lambda: woken.append(1))
+    change = SchemaChange(3, 1.0, "column_added", "public.a", "column c was added", False, "it is NULL", "Nothing.")
+    with capture_logs() as logs:
+        figures.schema_changed(change)
+        figures.schema_changed(replace(change, kind="rewritten", needs_reread=True))
+        figures.schema_changed(replace(change, kind="identity_lost"))
+    assert [entry["log_level"] for entry in logs] == ["warning", "error", "error"]
+    assert (logs[0]["number"], logs[0]["table"], logs[0]["remedy"]) == (3, "public.a", "Nothing.")
+    assert len(woken) == 3
 
 
 async def test_notes_are_written_only_when_they_change() -> None:

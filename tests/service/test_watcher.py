@@ -68,6 +68,13 @@ def test_two_subscriptions_cannot_share_a_cursor() -> None:
         watcher.on("orders")(nothing)
 
 
+def test_functions_for_schema_changes_are_kept_in_order() -> None:
+    watcher = Watcher("shop")
+    assert watcher.on_schema_change(nothing) is nothing
+    watcher.on_schema_change(print)
+    assert watcher.schema_functions == [nothing, print]
+
+
 def test_a_transform_is_kept_with_its_tables() -> None:
     watcher = Watcher("shop")
     watcher.transform("products")(nothing)

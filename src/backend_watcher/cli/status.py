@@ -7,12 +7,14 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
-from backend_watcher.cli import settings
+from backend_watcher.cli import schema, settings
 from backend_watcher.cli.screen import print_json, print_pairs, print_table, size, span
 from backend_watcher.events.position import Position, format_lsn
 
 if TYPE_CHECKING:
     from backend_watcher.service.control import SourceStatus, Status, SubscriptionStatus
+
+SCHEMA_CHANGES_SHOWN = 20
 
 
 def status(target: settings.Target = None, config: settings.ConfigPath = None, json: settings.Json = False) -> int:
@@ -63,6 +65,7 @@ def _show(status: Status) -> None:
     ]
     if rows:
         print_table(("subscription", "state", "cursor", "behind", "for", "failing keys", "last error"), rows)
+    schema.show(status.schema_changes, SCHEMA_CHANGES_SHOWN)
 
 
 def _process(status: Status) -> str:

@@ -18,7 +18,7 @@ from backend_watcher.postgres.findings import Wish
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
 from backend_watcher.service.subscribed import full_name, subscription_of
-from backend_watcher.service.watcher import Wanted, Watcher
+from backend_watcher.service.watcher import SchemaFunction, Wanted, Watcher
 from backend_watcher.sinks.process import ProcessHandler
 from backend_watcher.sinks.process_pool import Workers
 from backend_watcher.sinks.process_wire import Setup
@@ -39,6 +39,7 @@ class Plan:
     settings: LogicalSettings
     journal: SqliteJournal
     wishes: Mapping[str, Wish]
+    schema_functions: tuple[SchemaFunction, ...] = ()
 
 
 def build(
@@ -79,7 +80,8 @@ def build(
         retain_seconds=config.journal.retain_seconds,
         retain_bytes=config.journal.retain_bytes,
     )
-    return Plan(subscriptions, settings, journal, wishes)
+    told = tuple(watcher.schema_functions) if watcher is not None else ()
+    return Plan(subscriptions, settings, journal, wishes, told)
 
 
 def spill_of(journal: Path) -> Path:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from backend_watcher.capture.budget import judge_wal
-from backend_watcher.contracts import JournalState
+from backend_watcher.capture.schema_notes import open_changes
+from backend_watcher.contracts import JournalState, SchemaChange
 from backend_watcher.delivery.steer import load_pause, pause_note
 from backend_watcher.errors import (
     ConfigError,
@@ -193,7 +194,11 @@ class SubscriptionStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where everything stands. `journal` is None before the first run, `source` without a DSN."""
+    """
+    Where everything stands. `journal` is None before the first run, `source` without a DSN.
+
+    `schema_changes` are those that nobody has marked as seen, oldest first.
+    """
 
     name: str
     journal_path: Path
@@ -201,6 +206,7 @@ class Status:
     source: SourceStatus | None
     journal: JournalState | None
     subscriptions: tuple[SubscriptionStatus, ...]
+    schema_changes: tuple[SchemaChange, ...] = ()
 
 
 async def status(config: Config, watcher: Watcher | None = None, *, now: Callable[[], float] = time.time) -> Status:
@@ -210,16 +216,16 @@ async def status(config: Config, watcher: Watcher | None = None, *, now: Callabl
     path = config.journal.path
     source = asyncio.create_task(_source(config)) if config.source.dsn else None
     if path.exists():
-        process, journal, subscriptions = await asyncio.to_thread(_look, path, names, now())
+        process, journal, subscriptions, changes = await asyncio.to_thread(_look, path, names, now())
     else:
-        process, journal = None, None
+        process, journal, changes = None, None, ()
         subscriptions = tuple(_never_begun(name) for name in names)
-    return Status(config.name, path, process, await source if source else None, journal, subscriptions)
+    return Status(config.name, path, process, await source if source else None, journal, subscriptions, changes)
 
 
 def _look(
     path: Path, names: Iterable[str], now: float
-) -> tuple[ProcessStatus | None, JournalState, tuple[SubscriptionStatus, ...]]:
+) -> tuple[ProcessStatus | None, JournalState, tuple[SubscriptionStatus, ...], tuple[SchemaChange, ...]]:
     with SqliteJournalView(path) as view:
         # Cursors first: what is captured in between then counts as lag, and not as less than none.
         cursors, notes, state = view.cursors(), view.notes(), view.state()
@@ -231,6 +237,7 @@ def _look(
             process,
             state,
             tuple(_subscription(view, state, name, cursors.get(name), notes, running, now) for name in every),
+            tuple(open_changes(notes)),
         )
 
 

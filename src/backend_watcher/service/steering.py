@@ -19,9 +19,13 @@ from backend_watcher.delivery.steer import Replay
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.position import Position
+from backend_watcher.service.schema import mark_seen
 from backend_watcher.sinks.memory import Memory
 
 T = TypeVar("T")
+
+SEEN = "seen"
+"""The operation on schema changes; it concerns no subscription."""
 
 _LATEST = Position((1 << 63) - 1, 0)
 """As far as the subscription is when the replay begins."""
@@ -92,7 +96,7 @@ async def steer(journal: Journal, loops: Loops, request: Request) -> Answer:
         if operation is None:
             raise ConfigError([f"operation {request.operation!r}: there are {', '.join(_OPERATIONS)}"])
         known = set(loops.names) | (set(await journal.cursors()) if request.operation == "forget" else set())
-        if request.subscription not in known:
+        if request.operation != SEEN and request.subscription not in known:
             there = ", ".join(sorted(known)) or "none"
             raise ConfigError([f"subscription {request.subscription!r} is unknown; there are: {there}"])
         said = await operation(journal, loops, request)
@@ -107,6 +111,8 @@ async def steer(journal: Journal, loops: Loops, request: Request) -> Answer:
 
 
 def _subject(request: Request) -> str:
+    if request.operation == SEEN:
+        return "schema" if request.number is None else f"schema/{request.number}"
     return request.subscription if request.number is None else f"{request.subscription}/{request.number}"
 
 
@@ -167,6 +173,10 @@ async def _forget(journal: Journal, loops: Loops, request: Request) -> str:
     return "its cursor and what it held are forgotten"
 
 
+async def _seen(journal: Journal, loops: Loops, request: Request) -> str:
+    return await mark_seen(journal, request.number, request.by)
+
+
 _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, str]]] = {
     "pause": _pause,
     "resume": _resume,
@@ -174,6 +184,7 @@ _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, s
     "redrive": _redrive,
     "discard": _discard,
     "forget": _forget,
+    SEEN: _seen,
 }
 
 

@@ -29,6 +29,7 @@ from backend_watcher.errors import ConfigError, ExitCode, JournalError, WatcherE
 from backend_watcher.postgres import preflight
 from backend_watcher.postgres.findings import Report
 from backend_watcher.service import load
+from backend_watcher.service.announce import Announcer
 from backend_watcher.service.build import Plan, build
 from backend_watcher.service.config import Config, load_config
 from backend_watcher.service.control import raise_if_faulty
@@ -194,11 +195,15 @@ class _Supervisor:
         self._capture = self._make_capture()
         deliveries = Deliveries(journal, SystemClock(), figures)
         control = RemoteControl(journal.path, lambda request: steer(journal, deliveries, request))
+        announcer = Announcer(journal, self._plan.schema_functions, SystemClock())
+        figures.on_schema_change.append(announcer.wake)
+        announcing = LoopThread("watcher-schema", announcer.run)
         state = "stopped"
         notes = asyncio.create_task(self._keep_notes(journal))
         try:
             await deliveries.run_these(self._plan.subscriptions)
             await control.open()
+            announcing.start()
             self._capture.start()
             log.info("watching", subscriptions=deliveries.names, tables=list(self._plan.settings.tables))
             await self._until_the_end(deliveries)
@@ -209,6 +214,7 @@ class _Supervisor:
             # In the order of the street: nothing comes in any more, then what came is delivered.
             await control.close()
             await self._capture.stop()
+            await announcing.stop()
             probes.reach("service.draining")
             log.info("draining")
             await deliveries.drain()

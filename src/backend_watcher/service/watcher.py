@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, Unpack, get_args
 
-from backend_watcher.contracts import Sink, Transform
+from backend_watcher.contracts import SchemaChange, Sink, Transform
 from backend_watcher.delivery.batch import BatchLimits
 from backend_watcher.delivery.route import ALL_OPERATIONS, Predicate, Rule
 from backend_watcher.delivery.subscription import Options
@@ -31,6 +31,8 @@ from backend_watcher.sinks.handler import Handler
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 NAME = re.compile(r"[a-z0-9_]{1,40}")
+
+SchemaFunction = Callable[[SchemaChange], Any]
 
 Wish = bool | Sequence[str]
 
@@ -76,6 +78,7 @@ class Watcher:
     dsn: str | None = None
     wanted: list[Wanted] = field(default_factory=list, init=False)
     transforms: list[tuple[frozenset[str], Transform]] = field(default_factory=list, init=False)
+    schema_functions: list[SchemaFunction] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -190,6 +193,17 @@ class Watcher:
             return function
 
         return register
+
+    def on_schema_change(self, function: Function) -> Function:
+        """
+        Call a function with each `SchemaChange`: what became of a watched table, and whether to read its rows again.
+
+        An `async def` runs on an event loop of its own, a plain `def` in a thread; each call has 30 s. One that fails
+        is called again, five times in all, and the next change waits for it. After a crash it may be called again with
+        the same `number`. What it does not take stays in `watcher status`.
+        """
+        self.schema_functions.append(function)
+        return function
 
     def _add(self, wanted: Wanted, wrong: Sequence[str]) -> None:
         faults = [f"subscription {wanted.name!r}: {fault}" for fault in wrong]
