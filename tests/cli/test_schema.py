@@ -69,3 +69,9 @@ def test_wrong_words(run: Run) -> None:
     assert run("schema", "seen", "1", "--all").code == 2
     done = run("schema", "seen", "99")
     assert (done.code, "there is no open schema change 99" in done.err) == (2, True)
+
+
+def test_the_statements_of_the_event_triggers_can_be_printed(run: Run) -> None:
+    done = run("schema", "triggers")
+    assert (done.code, "CREATE EVENT TRIGGER watcher_ddl_end" in done.out) == (0, True)
+    assert run("schema", "triggers", "--json").json["script"] in done.out + "\n"

@@ -64,6 +64,8 @@ class LogicalSource:
         self._spill = Spill(folder, settings.max_spill_bytes) if folder is not None else None
         self._streaming = folder is not None
         self._walsender: int | None = None
+        self._watch: SourceWatch | None = None
+        """The one of the session that runs; its `look_now` is for what the stream says of DDL."""
 
     async def run(self) -> None:
         """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
@@ -144,6 +146,7 @@ class LogicalSource:
             messages=prepared.messages,
         )
         watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
+        self._watch = watch
         await run_together(
             self._read(stream, intake),
             self._feedback(stream, acknowledgement, prepared.feedback_seconds),

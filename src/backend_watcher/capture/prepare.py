@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from backend_watcher import probes
 from backend_watcher.capture.drift import Coverage, gaps
 from backend_watcher.capture.schema import gap_noticed
@@ -18,12 +20,15 @@ from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, che
 from backend_watcher.contracts import Identity, Journal
 from backend_watcher.errors import BecameSynchronous, PublicationLost
 from backend_watcher.events.position import START
-from backend_watcher.postgres import catalog, publications, slots, standbys, surroundings
+from backend_watcher.postgres import catalog, ddl_triggers, publications, slots, standbys, surroundings
 from backend_watcher.postgres.catalog import Server, TableFacts
 from backend_watcher.postgres.connect import APPLICATION_NAME, Connection
+from backend_watcher.postgres.ddl_triggers import DdlTriggers
 from backend_watcher.postgres.names import parse_name
 from backend_watcher.postgres.replication import ReplicationStream, SystemIdentity
 from backend_watcher.postgres.surroundings import TableSeen
+
+log = structlog.get_logger("watcher")
 
 CREATING = "creating_slot"
 """The note that says a slot of ours may exist although the journal has no identity yet."""
@@ -62,6 +67,7 @@ class LogicalSettings:
     messages: bool = False
     spill_folder: Path | None = None
     max_spill_bytes: int = MAX_SPILL_BYTES
+    ddl_triggers: DdlTriggers = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,8 @@ async def prepare(
         start_lsn = await _begin(connection, settings, journal, server, seen, tables)
     else:
         start_lsn = await _go_on(connection, settings, journal, identity, seen, tables, before)
+    if settings.ddl_triggers == "auto" and (refused := await ddl_triggers.install(connection)) is not None:
+        log.warning("no event triggers: schema changes are noticed a few seconds later", reason=refused)
     coverage = await _coverage(connection, settings, tables, before)
     if (note := coverage.to_note()) != await journal.get_note(PUBLISHED):
         await journal.set_note(PUBLISHED, note)

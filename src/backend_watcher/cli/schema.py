@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backend_watcher.contracts import SchemaChange
 
 app = typer.Typer(
-    help="Schema changes of watched tables: list, seen.",
+    help="Schema changes of watched tables: list, seen, triggers.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -60,6 +60,18 @@ def show_all(program: App = None, config: settings.ConfigPath = None, json: sett
         show(changes)
     else:
         print_lines(["no schema change is open"])
+    return 0
+
+
+@app.command()
+def triggers(json: settings.Json = False) -> int:
+    """Print the statements that make the event triggers of source.ddl_triggers; nothing is run."""
+    from backend_watcher.service.schema import trigger_script
+
+    if json:
+        print_json({"script": trigger_script(), "exit_code": 0})
+    else:
+        print_lines(trigger_script().splitlines())
     return 0
 
 

@@ -13,6 +13,7 @@ from backend_watcher.errors import SourceError, WatcherError
 from backend_watcher.postgres import catalog, publications, slots
 from backend_watcher.postgres.catalog import Server
 from backend_watcher.postgres.connect import Connection, address_of, connect
+from backend_watcher.postgres.ddl_triggers import DdlTriggers, are_there, judge_triggers
 from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok, warning
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
 from backend_watcher.postgres.server_findings import VERSION_MIN, judge_server, judge_slot, judge_version
@@ -25,7 +26,13 @@ _NO_WALSENDER = frozenset({"replication_privilege", "max_wal_senders", "version"
 
 
 async def check(
-    dsn: str, *, slot: str, publication: str, tables: Mapping[str, Wish], max_wal_bytes: int | None = None
+    dsn: str,
+    *,
+    slot: str,
+    publication: str,
+    tables: Mapping[str, Wish],
+    max_wal_bytes: int | None = None,
+    ddl_triggers: DdlTriggers = "off",
 ) -> Report:
     """
     Look at everything the watcher needs of a source.
@@ -44,6 +51,7 @@ async def check(
             server = await catalog.server(conn)
             findings.extend(_pooler(conn, server))
             findings.extend(await _findings(conn, server, slot, publication, tables, max_wal_bytes))
+            findings.extend(judge_triggers(ddl_triggers, await are_there(conn), server))
         if _NO_WALSENDER.isdisjoint(finding.code for finding in Report(tuple(findings)).faults):
             findings.append(await _replication(dsn, server))
     except WatcherError as error:

@@ -73,6 +73,7 @@ def build(
         messages=any(full_name(table) == MESSAGES for one in wanted for table in one.tables),
         spill_folder=spill_of(config.journal.path) if config.source.streaming else None,
         max_spill_bytes=config.source.max_spill_bytes,
+        ddl_triggers=config.source.ddl_triggers,
     )
     journal = SqliteJournal(
         config.journal.path,

@@ -52,6 +52,8 @@ class SourceConfig:
     """Whether large transactions come while they are in progress; where messages are wanted they come whole."""
     max_spill_bytes: int = MAX_SPILL_BYTES
     """What those may take on this machine's disk until their commit."""
+    ddl_triggers: Literal["off", "auto"] = "off"
+    """Whether event triggers that tell of schema changes at once are made where the role may."""
 
 
 @dataclass(frozen=True, slots=True)

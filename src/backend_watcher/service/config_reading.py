@@ -138,6 +138,7 @@ class Reading:
             max_wal_bytes=source.max_wal_bytes,
             streaming=source.streaming,
             max_spill_bytes=source.max_spill_bytes,
+            ddl_triggers=source.ddl_triggers,
         )
 
     def _dsn(self, dsn: str | None) -> str:

@@ -63,6 +63,7 @@ class SourceSettings(_Strict):
     max_spill_bytes: Annotated[Whole, Field(ge=1 << 20, le=BYTES_MAX)] = Field(
         default=MAX_SPILL_BYTES, examples=[MAX_SPILL_BYTES]
     )
+    ddl_triggers: Literal["off", "auto"] = Field(default="off", examples=["auto"])
 
 
 class JournalSettings(_Strict):

@@ -84,6 +84,7 @@ async def check(config: Config, watcher: Watcher | None) -> Report:
             publication=config.source.publication,
             tables=wishes_of(wanted),
             max_wal_bytes=config.source.max_wal_bytes,
+            ddl_triggers=config.source.ddl_triggers,
         ),
         asyncio.gather(*(_try_sink(one) for one in wanted)),
     )

@@ -19,6 +19,13 @@ def schema_changes(config: Config) -> list[SchemaChange]:
         return open_changes(view.notes())
 
 
+def trigger_script() -> str:
+    """Return the statements that make the event triggers, for who may run them."""
+    from backend_watcher.postgres.ddl_triggers import script
+
+    return script()
+
+
 async def mark_seen(journal: Journal, number: int | None, by: str, now: Callable[[], float] = time.time) -> str:
     """Mark one, or with None all, as seen, and say so. Raises ConfigError for a number that is not open."""
     found = [one for one in await load_changes(journal) if number in (None, one.number)]

@@ -166,6 +166,7 @@ async def _preflight(plan: Plan) -> Report:
         publication=settings.publication,
         tables=plan.wishes,
         max_wal_bytes=settings.max_wal_bytes,
+        ddl_triggers=settings.ddl_triggers,
     )
 
 

@@ -84,3 +84,9 @@ FROM pg_publication_namespace r
 JOIN pg_publication p ON p.oid = r.pnpubid
 JOIN pg_namespace n ON n.oid = r.pnnspid
 WHERE p.pubname = %(publication)s;
+
+-- name: ddl_triggers
+-- Our event triggers, as far as they are there and enabled.
+SELECT evtname::text AS name FROM pg_event_trigger
+WHERE evtname IN ('watcher_ddl_end', 'watcher_ddl_drop') AND evtenabled <> 'D'
+ORDER BY evtname;
