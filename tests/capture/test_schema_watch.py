@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import secrets
 from dataclasses import dataclass
+from decimal import Decimal
 
 import pytest
 
 from backend_watcher.capture.schema_notes import load_changes
 from backend_watcher.capture.schema_watch import SHAPES
 from backend_watcher.contracts import SchemaChange
+from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.errors import PublicationLost
 
-from .street import App, Street, eventually
+from .street import NEVER, App, Street, eventually
 
 GLANCE = 0.05
 TABLES = (
@@ -201,3 +206,179 @@ async def test_what_changes_no_row_unseen_is_not_told(app: App, people: Street, 
         await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
     assert plain(people.observer.schema_changes) == [("column_added", LOG, False)]
     assert json.loads(before)["fingerprint"] != json.loads(await known(people) or "")["fingerprint"]
+
+
+async def test_rows_before_and_after_ddl_in_one_transaction_have_their_own_shapes(app: App, people: Street) -> None:
+    async with people.listening():
+        await eventually(lambda: known(people))
+        await app.run(
+            "BEGIN; INSERT INTO products VALUES (1, 'pen', 5);"
+            " ALTER TABLE products RENAME COLUMN stock TO amount; INSERT INTO products VALUES (2, 'ink', 6);"
+            " ALTER TABLE products ALTER amount TYPE text USING amount || ' pieces',"
+            " ADD price numeric(8,2) DEFAULT 1.5;"
+            " INSERT INTO products VALUES (3, 'cup', 'many', 2);"
+            " ALTER TABLE products DROP name; UPDATE products SET price = 3 WHERE id = 1; COMMIT"
+        )
+        changes = await people.changes(4)
+        await people.observer.wait_for(lambda: len(people.observer.schema_changes) >= 4)
+    assert [dict(change.new) for change in changes] == [
+        {"id": 1, "name": "pen", "stock": 5},
+        {"id": 2, "name": "ink", "amount": 6},
+        {"id": 3, "name": "cup", "amount": "many", "price": Decimal("2.00")},
+        {"id": 1, "amount": "5 pieces", "price": Decimal("3.00")},
+    ]
+    assert [[column.name for column in change.table.columns] for change in changes][-1] == ["id", "amount", "price"]
+    assert [(one.kind, one.needs_reread) for one in people.observer.schema_changes] == [
+        ("column_dropped", False),
+        ("column_renamed", True),
+        ("column_retyped", True),
+        ("column_added", True),
+    ]
+
+
+async def test_a_backlog_comes_under_the_identity_it_was_written_under(app: App, people: Street) -> None:
+    async with people.listening():
+        await eventually(lambda: known(people))
+    await app.insert(1)
+    before = await app.ask("SELECT 'products'::regclass::oid::bigint")
+    await app.run("DROP TABLE products", "CREATE TABLE products (id bigint PRIMARY KEY, other text)")
+    async with people.listening():
+        await eventually(lambda: republished(app, people))
+        await app.run("INSERT INTO products VALUES (2, 'new')")
+        old, new = await people.changes(2)
+        (told,) = people.observer.schema_changes
+    assert (dict(old.new), dict(new.new)) == ({"id": 1, "name": "p1", "stock": 1}, {"id": 2, "other": "new"})
+    assert old.table.full_name == new.table.full_name == "public.products"
+    now = await app.ask("SELECT 'products'::regclass::oid::bigint")
+    assert (old.table.relation_oid, new.table.relation_oid) == (before, now)
+    assert (told.kind, told.needs_reread, str(before) in told.what) == ("table_recreated", True, True)
+
+
+async def republished(app: App, street: Street) -> bool:
+    there = "SELECT 1 FROM pg_publication_tables WHERE pubname = %s AND tablename = 'products'"
+    return await app.ask(there, street.settings.publication) is not None
+
+
+async def test_a_table_that_is_made_again_without_a_key_is_not_published_and_harms_nobody(
+    app: App, people: Street
+) -> None:
+    async with people.listening():
+        await eventually(lambda: known(people))
+        await do(app, "DROP TABLE people; CREATE TABLE people (id int, u int)")
+        await people.observer.wait_for(lambda: len(people.observer.schema_changes) >= 2)
+        await do(app, "INSERT INTO people VALUES (1, 1); UPDATE people SET u = 2; DELETE FROM people")
+        assert [one.kind for one in people.observer.schema_changes] == ["table_recreated", "not_published"]
+        refused = people.observer.schema_changes[1]
+        assert (refused.needs_reread, "REPLICA IDENTITY FULL" in refused.remedy) == (True, True)
+        # Also after the connection was lost: the others go on.
+        await app.cut(people.slot)
+        await people.reach("streaming", 2)
+        await app.insert(1)
+        await people.changes(1)
+        await app.run("ALTER TABLE people ADD PRIMARY KEY (id)")
+        await eventually(lambda: published(app, people, CASES["recreated"]))
+        await app.run("INSERT INTO people VALUES (2, 2)")
+        await people.changes(2)
+        assert people.task is not None
+        assert not people.task.done()
+
+
+async def test_a_dropped_table_stops_nobody_and_is_published_when_it_is_there_again(app: App, people: Street) -> None:
+    async with people.listening():
+        await eventually(lambda: known(people))
+        await app.run("DROP TABLE people")
+        await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
+        await app.cut(people.slot)
+        await people.reach("streaming", 2)
+        await app.insert(1)
+        await people.changes(1)
+        await app.run("CREATE TABLE people (id int PRIMARY KEY, u int)")
+        await eventually(lambda: published(app, people, CASES["recreated"]))
+        await app.run("INSERT INTO people VALUES (2, 2)")
+        await people.changes(2)
+    assert [one.kind for one in people.observer.schema_changes] == ["table_dropped", "table_recreated"]
+
+
+async def test_a_table_of_somebody_elses_is_not_published_and_the_statement_is_named(
+    app: App, people: Street, server: EmbeddedPostgres
+) -> None:
+    async with people.listening():
+        await eventually(lambda: known(people))
+    role = f"weak_{secrets.token_hex(4)}"
+    for table in ("people", "log", "products"):
+        await app.run(f"GRANT SELECT ON {table} TO PUBLIC")
+    password = secrets.token_urlsafe(12)
+    await app.run(
+        f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{password}'",
+        f"ALTER PUBLICATION {people.settings.publication} OWNER TO {role}",
+        "DROP TABLE people",
+        "CREATE TABLE people (id int PRIMARY KEY, u int)",
+    )
+    people.change(dsn=app.dsn.replace(app.dsn.split("@")[0].split("//")[1], f"{role}:{password}"))
+    try:
+        async with people.listening():
+            await people.observer.wait_for(lambda: len(people.observer.schema_changes) >= 2)
+            await app.insert(1)
+            await people.changes(1)
+        assert [one.kind for one in people.observer.schema_changes] == ["table_recreated", "not_published"]
+        assert "ADD TABLE public.people; -- as its owner" in people.observer.schema_changes[1].remedy
+    finally:
+        await app.run(f"ALTER PUBLICATION {people.settings.publication} OWNER TO CURRENT_USER")
+        await app.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while we stream", "while nobody watched"])
+async def test_what_stops_it_stands_in_the_journal_too(app: App, people: Street, running: bool) -> None:
+    alter = f"ALTER PUBLICATION {people.settings.publication} DROP TABLE people"
+    async with people.listening():
+        await eventually(lambda: known(people))
+        if running:
+            await app.run(alter)
+            assert isinstance(await people.failure(), PublicationLost)
+    if not running:
+        await app.run(alter)
+    for _ in range(2):
+        assert isinstance(await people.refusal(), PublicationLost)
+    (told,) = await load_changes(people.journal)
+    assert (told.kind, told.what, told.needs_reread) == (
+        "publication_altered",
+        "table public.people was taken out",
+        True,
+    )
+
+
+async def test_it_looks_at_once_when_it_is_told_to(app: App, people: Street) -> None:
+    people.watch_seconds = NEVER
+    source = people.source()
+    people.observer = source._observer
+    task = asyncio.create_task(source.run())
+    try:
+        await eventually(lambda: known(people))
+        await app.run("ALTER TABLE people ADD w int")
+        assert source._watch is not None
+        source._watch.look_now()
+        await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_event_triggers_are_made_where_that_is_wished(app: App, people: Street) -> None:
+    people.change(ddl_triggers="auto")
+    async with people.listening():
+        assert await app.ask("SELECT count(*) FROM pg_event_trigger") == 2
+        await eventually(lambda: known(people))
+        await do(app, CASES["a column with a default"].ddl)
+        await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
+    assert plain(people.observer.schema_changes) == [("column_added", PEOPLE, True)]
+
+
+async def test_a_table_that_all_tables_would_harm_is_told_of(app: App, people: Street) -> None:
+    await app.run(f"CREATE PUBLICATION {people.settings.publication} FOR ALL TABLES WITH (publish_via_partition_root)")
+    async with people.listening():
+        await eventually(lambda: known(people))
+        await app.run("CREATE TABLE bare (id int)")
+        await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
+        (told,) = people.observer.schema_changes
+    assert (told.kind, told.table) == ("identity_lost", "public.bare")
+    assert told.remedy.startswith("ALTER TABLE public.bare REPLICA IDENTITY FULL;")

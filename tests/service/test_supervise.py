@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -11,12 +13,18 @@ import pytest
 
 from backend_watcher import Change, Message, Watcher
 from backend_watcher.context import attach_context_async
+from backend_watcher import Change, SchemaChange, Watcher
+from backend_watcher.capture.logical import LogicalSource
+from backend_watcher.capture.schema_watch import SHAPES
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import JournalLocked, JournalLost, SinkUnavailable, SlotLost
 from backend_watcher.journal.sqlite import SqliteJournal
+from backend_watcher.service import supervise as supervise_module
 from backend_watcher.service.config import Config, load_config
+from backend_watcher.service.control import open_journal, status
 from backend_watcher.service.supervise import supervise
 from backend_watcher.sinks.memory import Memory
+from backend_watcher.testing.fakes import PATIENCE_SECONDS
 
 TABLE = "CREATE TABLE products (id int PRIMARY KEY, stock int NOT NULL)"
 
@@ -105,6 +113,38 @@ async def test_messages_alone_and_what_is_said_of_transactions(
     assert [await heard.get(), await heard.get()] == [("pen", {"user": "ann"}), ("cup", {})]
     stop()
     assert await running == 0
+async def test_functions_are_told_of_schema_changes(
+    database: psycopg.AsyncConnection, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise_module, "LogicalSource", partial(LogicalSource, watch_seconds=0.05))
+    watcher, told = Watcher("shop"), asyncio.Event()
+    watcher.to(Memory(), table="products")
+    taken: list[SchemaChange] = []
+    loop = asyncio.get_running_loop()
+
+    @watcher.on_schema_change
+    def note(change: SchemaChange) -> None:
+        assert threading.current_thread().name != "capture"
+        taken.append(change)
+        loop.call_soon_threadsafe(told.set)
+
+    running = asyncio.create_task(supervise(config, watcher))
+    await streaming(database, running)
+    while not noted(config):
+        assert not running.done(), running.result()
+        await asyncio.sleep(0)
+    await database.execute("ALTER TABLE products ADD colour text DEFAULT 'red'")
+    await asyncio.wait_for(told.wait(), PATIENCE_SECONDS)
+    shown = (await status(config)).schema_changes
+    stop()
+    assert await running == 0
+    assert list(shown) == taken
+    assert [(one.kind, one.table, one.needs_reread) for one in taken] == [("column_added", "public.products", True)]
+
+
+def noted(config: Config) -> bool:
+    with open_journal(config) as view:
+        return SHAPES in view.notes()
 
 
 async def test_a_sink_that_is_down_at_the_first_start_leaves_no_trace(
