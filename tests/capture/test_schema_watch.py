@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import pytest
 
+from backend_watcher.capture import schema_watch
+from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.capture.schema_notes import load_changes
-from backend_watcher.capture.schema_watch import SHAPES
+from backend_watcher.capture.schema_watch import SHAPES, SchemaWatch
+from backend_watcher.capture.watch import WATCH_SECONDS
 from backend_watcher.contracts import SchemaChange
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import PublicationLost
+from backend_watcher.journal import MemoryJournal
+from backend_watcher.postgres.surroundings import Surroundings
+from backend_watcher.testing.fakes import RecordingObserver
 
 from .street import NEVER, App, Street, eventually
 
@@ -65,6 +71,9 @@ CASES = {
     ),
     "rewritten in its type": Case(
         "ALTER TABLE people ALTER n TYPE numeric(8,2) USING n * 2", (("rewritten", PEOPLE, True),), INSERT
+    ),
+    "another expression": Case(
+        "ALTER TABLE people ALTER g SET EXPRESSION AS (u * 3)", (("rewritten", PEOPLE, True),), INSERT
     ),
     "not null": Case("ALTER TABLE people ALTER v SET NOT NULL", (("column_altered", PEOPLE, False),)),
     "no expression": Case("ALTER TABLE people ALTER g DROP EXPRESSION", (("column_altered", PEOPLE, True),), INSERT),
@@ -140,7 +149,8 @@ def plain(changes: list[SchemaChange]) -> list[tuple[str, str, bool]]:
 
 
 @pytest.fixture
-async def people(app: App, street: Street) -> Street:
+async def people(app: App, street: Street, monkeypatch: pytest.MonkeyPatch) -> Street:
+    monkeypatch.setattr(schema_watch, "FINGERPRINT_SHARE_MAX", 1.0)
     await app.run(*TABLES)
     street.change(tables=("public.people", "public.log", "public.products"))
     street.watch_seconds = GLANCE
@@ -361,6 +371,22 @@ async def test_it_looks_at_once_when_it_is_told_to(app: App, people: Street) -> 
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_fingerprints_that_take_long_are_taken_less_often_and_often_enough() -> None:
+    settings, journal = LogicalSettings("", "s", "p", ("public.a",)), MemoryJournal()
+    watch = SchemaWatch(settings, RecordingObserver(), None, journal)  # type: ignore[arg-type]
+    seen = Surroundings(None, True, None, "", None, (), "1")
+    assert watch.is_due(0.0)
+    watch.took(0.0, 0.1, seen)
+    assert (watch.is_due(5.0), watch.is_due(5.2)) == (False, True)
+    watch.took(5.2, 12.0, replace(seen, fingerprint=""))
+    assert watch.is_due(5.2)
+    watch.took(0.0, 9.0, seen)
+    assert (watch.is_due(48.9), watch.is_due(49.0)) == (False, True)
+    watch.hurry()
+    assert watch.is_due(0.0)
+    assert schema_watch.FINGERPRINT_SECONDS_MAX + WATCH_SECONDS < 60
 
 
 async def test_event_triggers_are_made_where_that_is_wished(app: App, people: Street) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import msgspec
 
 from backend_watcher.postgres import shapes, surroundings
 from backend_watcher.postgres.connect import Connection, connect
@@ -26,7 +26,7 @@ TABLES = (
 
 
 async def fingerprint(conn: Connection) -> str:
-    seen = await surroundings.look(conn, slot="", pid=0, publication="p", names=NAMES)
+    seen = await surroundings.look(conn, slot="", pid=0, publication="p", names=NAMES, fingerprint=True)
     return seen.fingerprint
 
 
@@ -65,7 +65,7 @@ async def test_everything_that_matters_is_there(conn: Connection) -> None:
         (2, "moods", "public.mood[]"),
     ]
     assert types["public.mood"].oid in types["public.mood[]"].parts
-    assert Shapes.from_json(json.loads(shapes.dumps(seen))) == seen
+    assert msgspec.json.decode(msgspec.json.encode(seen), type=Shapes) == seen
 
 
 async def test_a_table_is_found_by_the_oid_it_was_known_by(conn: Connection) -> None:

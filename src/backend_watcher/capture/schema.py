@@ -8,13 +8,14 @@ whether the rows have to be read again. Nothing is done to any sink because of o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from backend_watcher.postgres.names import quote
-from backend_watcher.postgres.shapes import ColumnShape, RelationShape, Shapes, TypeShape, dumps
+from backend_watcher.postgres.shapes import ColumnShape, RelationShape, Shapes, TypeShape
 
 REREAD = "Read the rows of {table} again."
 NOTHING = "Nothing, if your functions and sinks take it."
@@ -53,16 +54,14 @@ class Known:
 
     def to_note(self) -> str:
         """Write it as a note of the journal."""
-        return dumps(self.shapes, fingerprint=self.fingerprint, tables=dict(self.tables))
+        return msgspec.json.encode(self).decode()
 
     @classmethod
     def from_note(cls, note: str | None) -> Known | None:
         """Read a note; None where there is none, or one of another time."""
         try:
-            read = json.loads(note or "")
-            tables = {str(name): int(oid) for name, oid in read["tables"].items()}
-            return cls(str(read["fingerprint"]), tables, Shapes.from_json(read))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            return msgspec.json.decode(note or "", type=cls)
+        except msgspec.MsgspecError:
             return None
 
 

@@ -26,6 +26,12 @@ log = structlog.get_logger("watcher")
 SHAPES = "shapes"
 """The note that says how the watched tables looked when they were last compared."""
 
+FINGERPRINT_SHARE_MAX = 0.02
+"""How much of the time a session of the source may spend on fingerprints: with thousands of tables they are rarer."""
+
+FINGERPRINT_SECONDS_MAX = 40.0
+"""But never rarer than this: with the time between two looks, what is done to a table is told within a minute."""
+
 _NEED_IDENTITY = frozenset({"update", "delete"})
 
 
@@ -39,6 +45,7 @@ class SchemaWatch:
         self._journal = journal
         self._known: Known | None = None
         self._read = False
+        self._due = 0.0
         self._refused: set[tuple[str, str]] = set()
         self.names = list(dict.fromkeys(parse_name(table) for table in settings.tables))
 
@@ -54,10 +61,24 @@ class SchemaWatch:
             self._read = True
         return sorted(self._known.tables.values()) if self._known is not None else []
 
+    def is_due(self, now: float) -> bool:
+        """Say whether the next look is to bring a fingerprint. Monotonic seconds."""
+        return now >= self._due
+
+    def hurry(self) -> None:
+        """Compare at the next look, whatever it costs."""
+        self._due = 0.0
+
+    def took(self, begun: float, ended: float, seen: Surroundings) -> None:
+        """Note how long a look took."""
+        if seen.fingerprint:
+            self._due = ended + min((ended - begun) / FINGERPRINT_SHARE_MAX, FINGERPRINT_SECONDS_MAX)
+
     async def look(self, seen: Surroundings) -> None:
         """Compare, and tell. What was told is written down before it counts as known."""
         known = self._known
-        if seen.publication is None or (known is not None and known.fingerprint == seen.fingerprint):
+        same = known is not None and known.fingerprint == seen.fingerprint
+        if seen.publication is None or not seen.fingerprint or same:
             return
         # The fingerprint is older than what is looked at now: what changes in between is looked at once more.
         now = await shapes.look(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 from backend_watcher.capture.budget import WalLevel, judge_wal
 from backend_watcher.capture.drift import Coverage, gaps
@@ -57,6 +58,7 @@ class SourceWatch:
 
     def look_now(self) -> None:
         """Look at once: something was done to a table, or may have been. To be called in the loop of `run`."""
+        self._schema.hurry()
         self._noticed.set()
 
     async def run(self, seconds: float) -> None:
@@ -73,15 +75,19 @@ class SourceWatch:
                     await self._noticed.wait()
 
     async def _look(self) -> Surroundings:
+        begun = time.monotonic()
         with answering(self._connection, LOOK_SECONDS_MAX):
-            return await surroundings.look(
+            seen = await surroundings.look(
                 self._connection,
                 slot=self._settings.slot,
                 pid=self._stream.backend_pid,
                 publication=self._settings.publication,
                 names=self._schema.names,
                 oids=sorted({*self._coverage.oids, *await self._schema.oids()}),
+                fingerprint=self._schema.is_due(begun),
             )
+        self._schema.took(begun, time.monotonic(), seen)
+        return seen
 
     async def _judge(self, seen: Surroundings) -> None:
         if seen.sync_state in _SYNCHRONOUS:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 from backend_watcher.errors import SourceError
 from backend_watcher.postgres.connect import Connection
@@ -87,21 +86,6 @@ class Shapes:
     types: Mapping[int, TypeShape]
     needs_identity: bool = True
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "relations": [asdict(relation) for relation in self.relations.values()],
-            "types": [asdict(one) for one in self.types.values()],
-            "needs_identity": self.needs_identity,
-        }
-
-    @classmethod
-    def from_json(cls, read: Mapping[str, Any]) -> Self:
-        """Read what `to_json` returned. Raises ValueError, TypeError or KeyError."""
-        relations = [_relation(values) for values in read["relations"]]
-        types = [_type(values) for values in read["types"]]
-        return cls({one.oid: one for one in relations}, {one.oid: one for one in types}, bool(read["needs_identity"]))
-
 
 async def look(
     conn: Connection,
@@ -151,8 +135,3 @@ def _relation(row: Mapping[str, Any]) -> RelationShape:
 def _type(row: Mapping[str, Any]) -> TypeShape:
     pairs = {name: tuple(tuple(one) for one in row[name] or ()) for name in ("labels", "attributes")}
     return TypeShape(**{**row, **pairs, "within": tuple(row["within"] or ())})
-
-
-def dumps(shapes: Shapes, **more: Any) -> str:
-    """Write it as JSON, with more beside it."""
-    return json.dumps(shapes.to_json() | more, separators=(",", ":"))

@@ -54,7 +54,7 @@ class Surroundings:
     """
     The source around a stream. `sync_state` is None where our role may not see it; see `standbys.chooses`.
 
-    `fingerprint` is another text whenever `shapes.look` may have another answer.
+    `fingerprint` is another text whenever `shapes.look` may have another answer; empty where it was not asked for.
     """
 
     slot: SlotFacts | None
@@ -74,6 +74,7 @@ async def look(
     publication: str,
     names: Sequence[tuple[str, str]],
     oids: Sequence[int] = (),
+    fingerprint: bool = False,
 ) -> Surroundings:
     """Look at everything at once. `pid` is our walsender's; tables are found by their names and by their OIDs."""
     row = await fetch_one(
@@ -85,6 +86,7 @@ async def look(
         schemas=[schema for schema, _ in names],
         names=[name for _, name in names],
         oids=list(oids),
+        fingerprint=fingerprint,
     )
     assert row is not None
     seen: dict[str, Any] | None = row["publication"]

@@ -4,7 +4,7 @@
 -- The slot, our walsender, the publication and the watched tables, in one question, because it is asked all the
 -- time. A table is found by its name and by the OID it was known by. An entry of a publication is never changed in
 -- place: another filter or column list is another entry. "touched" changes with every ALTER of the publication
--- itself, also when it is altered back. "fingerprint" changes when the catalog row of anything does that is said by
+-- itself, also when it is altered back. "fingerprint", where it is asked for, changes when the catalog row of anything does that is said by
 -- the query `shapes`: of the same relations, what they consist of, and the user's types in them.
 WITH RECURSIVE publication AS (
     SELECT * FROM pg_publication WHERE pubname = %(publication)s
@@ -53,7 +53,7 @@ WITH RECURSIVE publication AS (
 )
 SELECT s.slot, s.wal_held_bytes, s.catalog_xmin_age, w.sync_state, w.pid IS NOT NULL AS streams,
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
-       (SELECT sum(hashtextextended(mark, 0))::text FROM marks) AS fingerprint,
+       CASE WHEN %(fingerprint)s THEN (SELECT sum(hashtextextended(mark, 0))::text FROM marks) END AS fingerprint,
        (SELECT jsonb_build_object(
             'oid', p.oid::bigint, 'touched', (SELECT xmin::text FROM pg_publication t WHERE t.oid = p.oid),
             'owner', p.pubowner::bigint, 'all_tables', p.puballtables, 'via_root', p.pubviaroot,
@@ -64,7 +64,7 @@ SELECT s.slot, s.wal_held_bytes, s.catalog_xmin_age, w.sync_state, w.pid IS NOT 
             'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'entries', (
                 SELECT jsonb_agg(r.oid::bigint ORDER BY r.oid)
                 FROM publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                WHERE r.prrelid = c.oid OR r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))))
+                WHERE r.prrelid IN (SELECT c.oid UNION ALL SELECT relid FROM pg_partition_ancestors(c.oid)))))
         FROM wished JOIN pg_class c ON c.oid = wished.oid JOIN pg_namespace n ON n.oid = c.relnamespace) AS tables
 FROM (SELECT) AS one
 LEFT JOIN (
