@@ -7,8 +7,10 @@ import json
 import secrets
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from backend_watcher.capture import schema_watch
 from backend_watcher.capture.prepare import LogicalSettings
@@ -291,6 +293,24 @@ async def test_a_table_that_is_made_again_without_a_key_is_not_published_and_har
         await people.changes(2)
         assert people.task is not None
         assert not people.task.done()
+
+
+async def test_a_publication_that_somebody_has_locked_gets_the_table_later(app: App, people: Street) -> None:
+    async with people.listening(), App.connected(app.dsn) as other:
+        await eventually(lambda: known(people))
+        await other.run("BEGIN", f"COMMENT ON PUBLICATION {people.settings.publication} IS 'busy'")
+        with capture_logs() as logs:
+            await do(app, CASES["recreated"].ddl)
+            await eventually(lambda: logged(logs, "table is not published yet"))
+        await app.insert(1)
+        await people.changes(1)
+        await other.run("COMMIT")
+        await eventually(lambda: published(app, people, CASES["recreated"]))
+        assert people.observer.states == ["connecting", "streaming"]
+
+
+async def logged(logs: list[Any], event: str) -> bool:
+    return any(entry["event"] == event for entry in logs)
 
 
 async def test_a_dropped_table_stops_nobody_and_is_published_when_it_is_there_again(app: App, people: Street) -> None:

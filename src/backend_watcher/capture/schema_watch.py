@@ -15,7 +15,7 @@ from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.capture.schema import Known, Noticed, differences, gap_noticed
 from backend_watcher.capture.schema_notes import add_changes
 from backend_watcher.contracts import Journal, Observer
-from backend_watcher.errors import PreflightFailed, SourceRefused
+from backend_watcher.errors import PreflightFailed, SourceRefused, SourceUnavailable
 from backend_watcher.postgres import catalog, publications, shapes
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import format_name, parse_name, quote
@@ -118,6 +118,12 @@ class SchemaWatch:
         for table in found.tables.values():
             try:
                 await publications.align(self._connection, self._settings.publication, [table])
+            except SourceUnavailable as busy:
+                if self._connection.closed:
+                    raise
+                # Somebody holds a lock on it: the next look tries again.
+                log.warning("table is not published yet", table=table.full_name, reason=busy.message)
+                continue
             except (PreflightFailed, SourceRefused) as error:
                 if (table.full_name, error.message) not in self._refused:
                     self._refused.add((table.full_name, error.message))
