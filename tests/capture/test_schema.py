@@ -244,6 +244,7 @@ def test_it_says_what_a_comparison_of_everything_says(steps: list[tuple[Any, str
     for name in NAMES:
         db.create(name)
     known, was = Known.first("0", db.shapes(), NAMES), copied(db)
+    last = dict(known.tables)
     for operation, name, dice in [*steps, ("look", "", 0)]:
         oid = db.named(name)
         if operation == "create":
@@ -251,7 +252,8 @@ def test_it_says_what_a_comparison_of_everything_says(steps: list[tuple[Any, str
         elif operation == "look":
             seen = db.shapes()
             noticed = differences(known, seen, NAMES)
-            assert facts(noticed) == expected(dict(known.tables), was, db)
+            assert facts(noticed) == expected(last, was, db)
+            last |= {name: oid for name in NAMES if (oid := db.named(name)) is not None}
             for one in noticed:
                 assert all((one.kind, one.table, one.what, one.reason, one.remedy)), one
             known, was = known.followed("1", seen, NAMES), copied(db)
@@ -310,6 +312,16 @@ def test_a_type_inside_a_type_counts() -> None:
     renamed = replace(MOOD, labels=((1, "fine"), (2, "bad")))
     (noticed,) = differences(known, of(relation, array, PLACE, renamed), ["public.a"])
     assert noticed.needs_reread
+
+
+def test_a_dropped_table_is_remembered_until_another_has_its_name() -> None:
+    known = Known.first("0", of(one()), ["public.a"])
+    gone = Shapes({}, {})
+    assert [noticed.kind for noticed in differences(known, gone, ["public.a"])] == ["table_dropped"]
+    known = known.followed("1", gone, ["public.a"])
+    assert differences(known, gone, ["public.a"]) == []
+    (noticed,) = differences(known, of(one(oid=8)), ["public.a"])
+    assert (noticed.kind, noticed.what) == ("table_recreated", "was dropped and made again (OID 7, now 8)")
 
 
 def test_what_nobody_sends_harms_nobody() -> None:
