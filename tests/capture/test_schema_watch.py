@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from backend_watcher.journal import MemoryJournal
 from backend_watcher.postgres.surroundings import Surroundings
 from backend_watcher.testing.fakes import RecordingObserver
 
-from .street import NEVER, App, Street, eventually
+from .street import App, Street, eventually
 
 GLANCE = 0.05
 TABLES = (
@@ -377,22 +376,6 @@ async def test_what_stops_it_stands_in_the_journal_too(app: App, people: Street,
     )
 
 
-async def test_it_looks_at_once_when_it_is_told_to(app: App, people: Street) -> None:
-    people.watch_seconds = NEVER
-    source = people.source()
-    people.observer = source._observer
-    task = asyncio.create_task(source.run())
-    try:
-        await eventually(lambda: known(people))
-        await app.run("ALTER TABLE people ADD w int")
-        assert source._watch is not None
-        source._watch.look_now()
-        await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
 async def test_fingerprints_that_take_long_are_taken_less_often_and_often_enough() -> None:
     settings, journal = LogicalSettings("", "s", "p", ("public.a",)), MemoryJournal()
     watch = SchemaWatch(settings, RecordingObserver(), None, journal)  # type: ignore[arg-type]
@@ -428,3 +411,17 @@ async def test_a_table_that_all_tables_would_harm_is_told_of(app: App, people: S
         (told,) = people.observer.schema_changes
     assert (told.kind, told.table) == ("identity_lost", "public.bare")
     assert told.remedy.startswith("ALTER TABLE public.bare REPLICA IDENTITY FULL;")
+
+
+async def test_with_event_triggers_it_is_told_at_once(app: App, street: Street) -> None:
+    """The next look by itself is an hour away; the statement's own message brings it."""
+    street.change(ddl_triggers="auto")
+    try:
+        async with street.listening():
+            await app.insert(1)
+            await street.keys(1)
+            await app.run("ALTER TABLE products ADD colour text")
+            await street.observer.wait_for(lambda: bool(street.observer.schema_changes))
+    finally:
+        await app.run("DROP EVENT TRIGGER watcher_ddl_end", "DROP EVENT TRIGGER watcher_ddl_drop")
+        await app.run("DROP SCHEMA watcher CASCADE")

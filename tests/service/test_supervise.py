@@ -11,11 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from backend_watcher import Change, Message, Watcher
-from backend_watcher.context import attach_context_async
-from backend_watcher import Change, SchemaChange, Watcher
+from backend_watcher import Change, Message, SchemaChange, Watcher
 from backend_watcher.capture.logical import LogicalSource
 from backend_watcher.capture.schema_watch import SHAPES
+from backend_watcher.context import attach_context_async
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import JournalLocked, JournalLost, SinkUnavailable, SlotLost
 from backend_watcher.journal.sqlite import SqliteJournal
@@ -113,6 +112,8 @@ async def test_messages_alone_and_what_is_said_of_transactions(
     assert [await heard.get(), await heard.get()] == [("pen", {"user": "ann"}), ("cup", {})]
     stop()
     assert await running == 0
+
+
 async def test_functions_are_told_of_schema_changes(
     database: psycopg.AsyncConnection, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ goes the same way in pieces, while the server waits: at no time is more of it in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.spill import Spill
@@ -66,6 +68,7 @@ class Intake:
         start_lsn: int,
         *,
         messages: bool = False,
+        ddl: Callable[[], None] | None = None,
     ) -> None:
         self._journal = journal
         self._observer = observer
@@ -74,6 +77,7 @@ class Intake:
         self._spill = spill
         self._start_lsn = start_lsn
         self._messages = messages
+        self._ddl = ddl
         self._assembler: Assembler
         self._block: BlockTaker | None = None
         # When a table was last described: in the stream itself, and in each transaction in progress.
@@ -102,6 +106,10 @@ class Intake:
                 taken += 1
         if self._assembler.commit_end_lsn != committed:
             probes.reach("capture.committed")
+        if self._assembler.ddl:
+            self._assembler.ddl = False
+            if self._ddl is not None:
+                self._ddl()
         self._tell()
         if received.keepalive_lsn and self._block is None:
             self.acknowledgement.keepalive(received.keepalive_lsn)

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
@@ -64,8 +65,6 @@ class LogicalSource:
         self._spill = Spill(folder, settings.max_spill_bytes) if folder is not None else None
         self._streaming = folder is not None
         self._walsender: int | None = None
-        self._watch: SourceWatch | None = None
-        """The one of the session that runs; its `look_now` is for what the stream says of DDL."""
 
     async def run(self) -> None:
         """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
@@ -104,6 +103,8 @@ class LogicalSource:
         try:
             connection = await connect(self._settings.dsn, purpose="control")
             prepared = await prepare(connection, stream, self._settings, self._journal)
+            # As long as the process lives: what is queued is numbered this way.
+            self._settings = replace(self._settings, messages=prepared.messages)
             await self._start(stream, connection, prepared)
             self._observer.source_state("streaming", "")
             await self._stream(stream, connection, prepared)
@@ -136,6 +137,7 @@ class LogicalSource:
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
         shapes = Shapes(connection, prepared.keys)
+        watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
         intake = Intake(
             self._journal,
             self._observer,
@@ -144,9 +146,8 @@ class LogicalSource:
             self._spill,
             prepared.start_lsn,
             messages=prepared.messages,
+            ddl=watch.look_now,
         )
-        watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
-        self._watch = watch
         await run_together(
             self._read(stream, intake),
             self._feedback(stream, acknowledgement, prepared.feedback_seconds),

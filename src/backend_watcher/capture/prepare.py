@@ -122,7 +122,6 @@ async def _numbering(settings: LogicalSettings, journal: Journal) -> bool:
     A transaction of which a part is in the journal is numbered to its end as it was begun: with fewer numbers, what
     is still missing of it would be taken for what is there.
     """
-    await journal.flush()
     noted = await journal.get_note(NUMBERED) is not None
     within = journal.last_position > START and journal.last_position.commit_lsn >= journal.durable_lsn
     numbered = settings.messages or (noted and within)

@@ -16,6 +16,7 @@ cdef class Assembler:
     cdef public object wants
     cdef readonly object streamed
     cdef readonly set described
+    cdef public bint ddl
     cdef readonly bint in_transaction
     cdef unsigned long long _commit_lsn
     cdef long long _micros

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
-from backend_watcher.decode.messages import CONTEXT, CONTEXT_BYTES_MAX, MESSAGES, OWN
+from backend_watcher.decode.messages import CONTEXT, CONTEXT_BYTES_MAX, DDL, MESSAGES, OWN
 from backend_watcher.decode.pgoutput import (
     KEY,
     NEW,
@@ -69,6 +69,8 @@ class Assembler:
         self.wants: Relation | None = None
         self.streamed: StreamStart | StreamCommit | StreamAbort | None = None
         self.described: set[int] = set()
+        # Set where the source says that something was done to a table; the caller takes it back.
+        self.ddl = False
         # The transaction the next message belongs to.
         self.in_transaction = False
         self._commit_lsn = 0
@@ -259,6 +261,8 @@ class Assembler:
                 size |= IGNORED
         elif message.prefix == CONTEXT and len(message.content) <= CONTEXT_BYTES_MAX:
             self._context = message.content
+        elif message.prefix == DDL:
+            self.ddl = True
         self._sizes.append(size)
         return False
 

@@ -8,10 +8,13 @@ from backend_watcher.decode.reader import TUPLE_BINARY, TUPLE_TEXT
 from backend_watcher.decode.tables import make_table
 from backend_watcher.events.message import NAME, OWN, SCHEMA
 
-__all__ = ["CONTEXT", "CONTEXT_BYTES_MAX", "MESSAGES", "OWN", "message_row"]
+__all__ = ["CONTEXT", "CONTEXT_BYTES_MAX", "DDL", "MESSAGES", "OWN", "message_row"]
 
 CONTEXT = "backend_watcher.context"
 """What an application says of its transaction, as one JSON object."""
+
+DDL = "backend_watcher.ddl"
+"""What an event trigger of ours says of a table."""
 
 CONTEXT_BYTES_MAX = 8192
 """A larger one is left out: it would travel with every change."""

@@ -18,7 +18,7 @@ from backend_watcher.postgres.findings import Finding, ok, warning
 from backend_watcher.postgres.queries import fetch_all
 from backend_watcher.postgres.translate import translating
 
-PREFIX = "watcher.ddl"
+PREFIX = "backend_watcher.ddl"
 """What the messages are called; their content is JSON with `tag`, `event` and `objects`."""
 
 DdlTriggers = Literal["off", "auto"]

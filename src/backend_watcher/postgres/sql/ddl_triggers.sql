@@ -22,7 +22,7 @@ BEGIN
     END IF;
     IF objects IS NOT NULL THEN
         PERFORM pg_logical_emit_message(
-            true, 'watcher.ddl', jsonb_build_object('tag', tg_tag, 'event', tg_event, 'objects', objects)::text);
+            true, 'backend_watcher.ddl', jsonb_build_object('tag', tg_tag, 'event', tg_event, 'objects', objects)::text);
     END IF;
 EXCEPTION WHEN OTHERS THEN
     NULL;
