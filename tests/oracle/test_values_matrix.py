@@ -18,6 +18,8 @@ def flatten(cases: dict[str, list[str]]) -> list[Any]:
 def skip_unless_known(oracle: Any, kind: str, text: str) -> None:
     if kind.startswith("interval") and "infinity" in text and oracle.version < 170000:
         pytest.skip("infinite intervals came with PostgreSQL 17")
+    if kind.startswith("interval") and "2562047788" in text and oracle.version < 150000:
+        pytest.skip("reading back an interval of so many hours came with PostgreSQL 15")
 
 
 @pytest.mark.parametrize(("kind", "text"), flatten(CASES))
