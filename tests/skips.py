@@ -11,10 +11,18 @@ import re
 import subprocess
 from functools import lru_cache
 
+import pytest
+
 from backend_watcher.embedded.install import find_postgres
 
 CAME_WITH = re.compile(r"came with PostgreSQL (\d+)")
 NOT_ROOT = "only root"
+
+
+def needs(major: int, what: str, server_version: int) -> None:
+    """Skip the test on a server that is older than `major`; `server_version` is as libpq tells it."""
+    if server_version < major * 10_000:
+        pytest.skip(f"{what} came with PostgreSQL {major}")
 
 
 def is_excused(reason: str, major: int | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from skips import is_excused, server_major
+from skips import is_excused, needs, server_major
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,13 @@ from skips import is_excused, server_major
 )
 def test_only_an_older_server_is_an_excuse(reason: str, major: int, excused: bool) -> None:
     assert is_excused(reason, major) is excused
+
+
+def test_a_test_says_what_it_needs() -> None:
+    needs(15, "filters", 150_001)
+    with pytest.raises(pytest.skip.Exception) as skipped:
+        needs(15, "filters", 140_023)
+    assert is_excused(str(skipped.value), 14)
 
 
 def test_the_server_that_the_tests_start_says_its_version() -> None:

@@ -132,8 +132,9 @@ def record(dsn: str, slot: str, *, immediate: bool = False, **options: str) -> l
     given = {"publication_names": "watched", "messages": "true", **options}
     places = ", ".join("%s, %s" for _ in given)
     with psycopg.connect(dsn, autocommit=True) as db:
-        # Every change is streamed, so that a small recording has streams too.
-        db.execute(f"SET debug_logical_replication_streaming = {'immediate' if immediate else 'buffered'}".encode())
+        if immediate:
+            # Every change is streamed, so that a small recording has streams too.
+            db.execute("SET debug_logical_replication_streaming = immediate")
         asked = f"SELECT data FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, {places})"
         words = [word for pair in given.items() for word in pair]
         return [row[0] for row in db.execute(asked.encode(), words, binary=True)]
@@ -149,6 +150,15 @@ MODES: dict[str, dict[str, Any]] = {
     "v4_parallel": {"slot": PLAIN, "proto_version": "4", "streaming": "parallel", "binary": "true"},
     "v4_two_phase": {"slot": TWO_PHASE, "proto_version": "4", "two_phase": "true", "streaming": "parallel"},
 }
+
+
+def modes_of(server_version: int) -> dict[str, dict[str, Any]]:
+    """Return the modes that a server knows: protocol 3 came with PostgreSQL 15, protocol 4 and `origin` with 16."""
+    highest = min(max(server_version // 10_000 - 12, 2), 4)
+    known = {name: options for name, options in MODES.items() if int(options["proto_version"]) <= highest}
+    if highest == 4:
+        return known
+    return {name: {key: one for key, one in options.items() if key != "origin"} for name, options in known.items()}
 
 
 def write_corpus() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from backend_watcher.postgres import slots
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.surroundings import EVERY_TABLE, Surroundings, look
+from skips import needs
 
 from .conftest import make, reading
 
 NAMES = [("public", "a"), ("public", "b")]
-FILTERS_SINCE = SCHEMAS_SINCE = 150_000
+FILTERS_SINCE = 150_000
 
 
 async def seen(conn: Connection, publication: str = "p", oids: tuple[int, ...] = ()) -> Surroundings:
@@ -91,8 +90,7 @@ async def test_tables_that_are_covered_without_being_named(conn: Connection) -> 
 
 
 async def test_a_schema_that_is_covered_as_a_whole(conn: Connection) -> None:
-    if conn.info.server_version < SCHEMAS_SINCE:
-        pytest.skip("publications of schemas came with PostgreSQL 15")
+    needs(15, "a publication of schemas", conn.info.server_version)
     await make(conn, "CREATE TABLE a (id int)", "CREATE TABLE b (id int)")
     await make(conn, "CREATE PUBLICATION whole FOR TABLES IN SCHEMA public")
     whole = entries(await seen(conn, "whole"))
