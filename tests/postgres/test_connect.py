@@ -36,6 +36,8 @@ async def test_every_session_reads_the_same_text(dsn: str, conn: Connection) -> 
         "extra_float_digits": "-5",
         "bytea_output": "escape",
         "search_path": "public",
+        "quote_all_identifiers": "on",
+        "array_nulls": "off",
         "client_encoding": "LATIN1",
         "statement_timeout": "7",
         "default_transaction_read_only": "on",
@@ -49,6 +51,8 @@ async def test_every_session_reads_the_same_text(dsn: str, conn: Connection) -> 
         assert await _setting(watcher, "bytea_output") == "hex"
         assert await _setting(watcher, "lc_monetary") == "C"
         assert await _setting(watcher, "search_path") == "pg_catalog"
+        assert await _setting(watcher, "quote_all_identifiers") == "off"
+        assert await _setting(watcher, "array_nulls") == "on"
         assert await _setting(watcher, "client_encoding") == "UTF8"
         assert await _setting(watcher, "statement_timeout") == "30s"
         assert await _setting(watcher, "lock_timeout") == "2s"
@@ -210,3 +214,20 @@ async def test_a_server_in_a_smart_shutdown_refuses_sessions() -> None:
             error = await _refused(own.dsn)
             assert isinstance(error, SourceUnavailable)
             assert error.after_seconds == SHUTDOWN_SECONDS
+
+
+async def test_where_no_text_is_checked_a_stream_takes_any(server: EmbeddedPostgres, conn: Connection) -> None:
+    await conn.execute("CREATE DATABASE unchecked ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    dsn = f"{server.dsn.rpartition('/')[0]}/unchecked"
+    try:
+        async with await connect(dsn, purpose="test", replication=True) as walsender:
+            assert walsender.info.parameter_status("client_encoding") == "SQL_ASCII"
+            row = await (await walsender.execute("IDENTIFY_SYSTEM")).fetchone()
+            assert row is not None
+            assert row[3] == "unchecked"
+            row = await (await walsender.execute(b"SELECT E'caf\\351'::text")).fetchone()
+            assert row == ("caf\udce9",)
+        async with await connect(dsn, purpose="test") as other:
+            assert other.info.parameter_status("client_encoding") == "UTF8"
+    finally:
+        await conn.execute("DROP DATABASE unchecked WITH (FORCE)")

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import PGconn, Ping
 
@@ -52,6 +54,9 @@ _TEXT_SETTINGS = {
     "bytea_output": "hex",
     "lc_monetary": "C",
     "search_path": "pg_catalog",
+    # How names are written (regclass), and whether NULL in an array is read as one.
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
 }
 _SQL_SETTINGS = {
     "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
@@ -59,6 +64,9 @@ _SQL_SETTINGS = {
     # A policy that hides rows from our role makes a query fail, instead of a copy that lacks them.
     "row_security": "off",
 }
+_UNCHECKED = "SQL_ASCII"
+"""The encoding of a database that takes any bytes for text."""
+
 _REPLICATION_SETTINGS = {"statement_timeout": "0", "lock_timeout": "0"}
 
 _FOREIGN_PARAMETERS = {"schema", "pgbouncer", "connection_limit", "pool_timeout", "ssl", "sslaccept", "socket_timeout"}
@@ -74,9 +82,34 @@ async def connect(dsn: str, *, purpose: str, replication: bool = False, read_onl
     parameters = _parameters(dsn, purpose, replication, read_only)
     try:
         # Statements are not prepared on the server: they are few, and a pooler would lose them.
-        return await psycopg.AsyncConnection.connect("", autocommit=True, prepare_threshold=None, **parameters)
+        conn = await psycopg.AsyncConnection.connect("", autocommit=True, prepare_threshold=None, **parameters)
     except (psycopg.Error, OSError) as error:
         raise await explain(error, parameters) from None
+    if replication and conn.info.parameter_status("server_encoding") == _UNCHECKED:
+        await _take_bytes_as_they_are(conn)
+    return conn
+
+
+async def _take_bytes_as_they_are(conn: Connection) -> None:
+    """
+    Let a stream bring text that is no UTF-8 too, from a database that never checked it.
+
+    Asked for UTF8 the server checks what it sends, and one such text would end the stream at the same place for ever.
+    """
+    conn.adapters.register_loader("text", _AnyText)
+    try:
+        with answering(conn):
+            await conn.execute(f"SET client_encoding = {_UNCHECKED}".encode())
+    except (psycopg.Error, OSError) as error:
+        await conn.close()
+        raise translate(error) from error
+
+
+class _AnyText(Loader):
+    """The same as for text columns of a stream; psycopg itself would give bytes."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "surrogateescape")
 
 
 @contextmanager
