@@ -38,8 +38,13 @@ def dump_json(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(dump_json, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(key)}:{dump_json(item)}" for key, item in value.items()) + "}"
-    return str(value) if isinstance(value, Decimal) else json.dumps(value)
+        return "{" + ",".join(f"{_string(key)}:{dump_json(item)}" for key, item in value.items()) + "}"
+    return str(value) if isinstance(value, Decimal) else _string(value)
+
+
+def _string(value: Any) -> str:
+    # Not as escapes: a database that is not UTF8 may not know what they stand for.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def dump_array(value: Any, element: Any) -> str:
