@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend_watcher.errors import ConfigError, PreflightFailed
-from backend_watcher.postgres import catalog
+from backend_watcher.postgres import catalog, surroundings
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.names import format_name, quote
 
@@ -70,7 +70,7 @@ async def test_tables_are_found_by_their_names(conn: Connection) -> None:
         ("twice", 1700, "numeric", "s"),
     ]
     assert products.columns[1].modifier == (10 << 16) + 2 + 4
-    assert (weird.full_name, weird.primary_key) == ("shop.Weird.Name", ("c", "a"))
+    assert (weird.full_name, weird.primary_key) == ('shop."Weird.Name"', ("c", "a"))
     assert (products.is_publishable, products.is_identified, products.owned, products.can_select) == (True,) * 4
     assert await catalog.primary_keys(conn, [products.oid, weird.oid, 1]) == {
         products.oid: ("id",),
@@ -197,3 +197,29 @@ async def test_what_a_role_may_do_with_a_table(dsn: str, conn: Connection) -> No
         "closed.t": (False, False, False),
     }
     assert found["theirs"].owner == "postgres"
+
+
+async def test_a_partition_that_somebody_rewrites_is_not_waited_for(dsn: str, conn: Connection) -> None:
+    await make(
+        conn,
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id)",
+        "CREATE TABLE t11 PARTITION OF t1 FOR VALUES FROM (0) TO (5)",
+        "ALTER TABLE t11 REPLICA IDENTITY NOTHING",
+    )
+    async with await connect(dsn, purpose="test") as other, other.transaction():
+        await other.execute("LOCK TABLE public.t11 IN ACCESS EXCLUSIVE MODE")
+        facts = (await catalog.tables(conn, ["t"]))["t"]
+        assert facts.unidentified == ("public.t11",)
+        around = await surroundings.look(conn, slot="", pid=0, publication="", names=[("public", "t")])
+        assert [table.oid for table in around.tables] == [facts.oid]
+
+
+async def test_names_that_only_quotes_keep_apart(conn: Connection) -> None:
+    await make(
+        conn, 'CREATE SCHEMA "x.y"', "CREATE SCHEMA x", 'CREATE TABLE "x.y".z (id int)', 'CREATE TABLE x."y.z" ()'
+    )
+    found = await catalog.tables(conn, ['"x.y".z', 'x."y.z"'])
+    assert [table.full_name for table in found.values()] == ['"x.y".z', 'x."y.z"']
+    around = await surroundings.look(conn, slot="", pid=0, publication="", names=[("x.y", "z"), ("x", "y.z")])
+    assert {table.full_name for table in around.tables} == {'"x.y".z', 'x."y.z"'}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend_watcher.errors import PreflightFailed, SourceRefused
+from backend_watcher.events.table import qualify
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import for_statement, format_name, parse_name
 from backend_watcher.postgres.queries import fetch_all, fetch_one
@@ -95,8 +96,8 @@ class TableFacts:
 
     @property
     def full_name(self) -> str:
-        """Schema and name with a dot between, unquoted: what changes are routed by."""
-        return f"{self.schema}.{self.name}"
+        """What its changes are routed by."""
+        return qualify(self.schema, self.name)
 
     @property
     def is_publishable(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from backend_watcher.events.table import qualify
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.queries import fetch_all, fetch_one
 from backend_watcher.postgres.slots import SlotFacts, slot_facts
@@ -45,8 +46,8 @@ class TableSeen:
 
     @property
     def full_name(self) -> str:
-        """Schema and name with a dot between, unquoted."""
-        return f"{self.schema}.{self.name}"
+        """What its changes are routed by."""
+        return qualify(self.schema, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,10 @@ async def look(
     )
     assert row is not None
     seen: dict[str, Any] | None = row["publication"]
-    tables = tuple(
-        TableSeen(table["oid"], table["schema"], table["name"], tuple(table["entries"] or ()))
-        for table in row["tables"] or ()
-    )
+    entries: dict[int, list[int]] = {}
+    for relation, entry in row["entries"] or ():
+        entries.setdefault(relation, []).append(entry)
+    tables = tuple(_table(table, entries) for table in row["tables"] or ())
     return Surroundings(
         slot_facts(row["slot"], row["wal_held_bytes"], row["catalog_xmin_age"]) if row["slot"] else None,
         row["streams"],
@@ -103,6 +104,13 @@ async def look(
         await _covered(conn, publication, seen, tables) if seen else tables,
         row["fingerprint"] or "",
     )
+
+
+def _table(seen: dict[str, Any], entries: Mapping[int, Sequence[int]]) -> TableSeen:
+    # A partition is covered by the entries of what it is a part of.
+    relations = {seen["oid"], *(seen["ancestors"] or ())}
+    covering = sorted(entry for relation in relations for entry in entries.get(relation, ()))
+    return TableSeen(seen["oid"], seen["schema"], seen["name"], tuple(covering))
 
 
 def _publication(seen: dict[str, Any]) -> PublicationSeen:

@@ -40,7 +40,8 @@ WHERE rolname = current_user;
 -- The tables named by two arrays, schemas and names; a name that is not there gives no row.
 -- "parts" are the relations that hold the rows: the table itself, or the leaves of a partitioned one. An UPDATE
 -- is refused or allowed by the part's own replica identity, never by that of the root. An index does not serve
--- as the default identity if it is deferrable. A name is three texts: schema, name, and both as SQL writes them.
+-- as the default identity if it is deferrable. The leaves are read from pg_inherits: pg_partition_tree would lock each
+-- of them, and wait for whoever rewrites one. A name is three texts: schema, name, and both as SQL writes them.
 WITH wished AS (
     SELECT c.oid, c.relkind, c.relowner, c.relnamespace, w.number
     FROM unnest(%(schemas)s::text[], %(names)s::text[]) WITH ORDINALITY AS w (schema, name, number)
@@ -55,7 +56,14 @@ WITH wished AS (
            OR c.relreplident = 'i' AND EXISTS (
                SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid) AS identified
     FROM wished w
-    LEFT JOIN LATERAL pg_partition_tree(w.oid) leaf ON w.relkind = 'p' AND leaf.isleaf
+    LEFT JOIN LATERAL (
+        WITH RECURSIVE tree AS (
+            SELECT w.oid AS relid
+            UNION ALL
+            SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid
+        )
+        SELECT tree.relid FROM tree JOIN pg_class branch ON branch.oid = tree.relid WHERE branch.relkind <> 'p'
+    ) leaf ON w.relkind = 'p'
     JOIN pg_class c ON c.oid = coalesce(leaf.relid, w.oid)
     JOIN pg_namespace n ON n.oid = c.relnamespace
 ), judged AS (

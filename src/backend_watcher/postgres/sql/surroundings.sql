@@ -3,9 +3,11 @@
 -- name: surroundings
 -- The slot, our walsender, the publication and the watched tables, in one question, because it is asked all the
 -- time. A table is found by its name and by the OID it was known by. An entry of a publication is never changed in
--- place: another filter or column list is another entry. "touched" changes with every ALTER of the publication
--- itself, also when it is altered back. "fingerprint", where it is asked for, changes when the catalog row of anything does that is said by
--- the query `shapes`: of the same relations, what they consist of, and the user's types in them.
+-- place: another filter or column list is another entry. Entries and tables are put together by who asks: with
+-- thousands of both, and catalogs that were never analyzed, the server would compare each with each. "touched"
+-- changes with every ALTER of the publication itself, also when it is altered back. "fingerprint", where it is asked
+-- for, changes when the catalog row of anything does that is said by the query `shapes`: of the same relations, what
+-- they consist of, and the user's types in them.
 WITH RECURSIVE publication AS (
     SELECT * FROM pg_publication WHERE pubname = %(publication)s
 ), wished AS (
@@ -60,11 +62,11 @@ SELECT s.slot, s.wal_held_bytes, s.catalog_xmin_age, w.sync_state, w.pid IS NOT 
             'generated', to_jsonb(p) ->> 'pubgencols', 'insert', p.pubinsert, 'update', p.pubupdate,
             'delete', p.pubdelete, 'truncate', p.pubtruncate)
         FROM publication p) AS publication,
+       (SELECT jsonb_agg(jsonb_build_array(r.prrelid::bigint, r.oid::bigint))
+        FROM publication p JOIN pg_publication_rel r ON r.prpubid = p.oid) AS entries,
        (SELECT jsonb_agg(jsonb_build_object(
-            'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'entries', (
-                SELECT jsonb_agg(r.oid::bigint ORDER BY r.oid)
-                FROM publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-                WHERE r.prrelid IN (SELECT c.oid UNION ALL SELECT relid FROM pg_partition_ancestors(c.oid)))))
+            'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
+            'ancestors', (SELECT jsonb_agg(relid::bigint) FROM pg_partition_ancestors(c.oid))))
         FROM wished JOIN pg_class c ON c.oid = wished.oid JOIN pg_namespace n ON n.oid = c.relnamespace) AS tables
 FROM (SELECT) AS one
 LEFT JOIN (
