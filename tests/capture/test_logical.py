@@ -175,7 +175,8 @@ async def test_the_publication_dropped_under_a_running_stream(app: App, street: 
         await app.insert(2)
         error = await street.failure()
     assert isinstance(error, PublicationLost)
-    assert "cannot load the publication" in error.message
+    # The walsender says so, or the first look around the stream where that one is late.
+    assert any(words in error.message for words in ("cannot load the publication", "it was dropped"))
     assert ids(await street.changes(1)) == [1]
     await eventually(lambda: app.ask("SELECT NOT active FROM pg_replication_slots WHERE slot_name = %s", street.slot))
     assert await app.confirmed(street.slot) <= street.journal.durable_lsn
