@@ -4,7 +4,7 @@ import struct
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from values_forms import dump, dump_array, dump_json, same
 
@@ -23,6 +23,7 @@ JSON = st.recursive(
     max_leaves=10,
 )
 MICROS_MIN, MICROS_MAX = -211813488000000000, 9223371331200000000 - 1
+HOURS_MAX_14 = (1 << 31) - 1
 DAYS_MIN, DAYS_MAX = -2451545, 2145031948
 
 
@@ -126,6 +127,8 @@ INT4 = st.integers(-(1 << 31), (1 << 31) - 1)
 @MANY
 @given(st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-(10**12), 10**12), INT4, INT4 | st.integers(-30, 30))
 def test_interval(oracle: Any, micros: int, days: int, months: int) -> None:
+    # PostgreSQL 14 counts hours in 32 bits, and cannot print more.
+    assume(oracle.version >= 150000 or abs(micros) < HOURS_MAX_14 * 3_600_000_000)
     # The server cannot read everything it writes (-2562047788:00:54.775808); its text is ours all the same.
     value = check_binary(oracle, struct.pack(">qii", micros, days, months), "interval", read_back=False)
     printed, _ = oracle.print_binary(struct.pack(">qii", micros, days, months), TYPES["interval"][0])
