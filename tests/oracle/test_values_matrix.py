@@ -78,6 +78,16 @@ def test_every_built_in_type_is_asked_for() -> None:
     assert set(TYPES) - asked == {"xml", "aclitem"}, "these two are in values_made.py"
 
 
+@pytest.mark.parametrize("byte", [-128, -23, -1])
+def test_char_of_a_byte_above_127(oracle: Any, byte: int) -> None:
+    printed, binary = oracle.print_both(str(byte), 'int::"char"')
+    oid = oracle.oid_of('"char"')
+    assert load_binary_of(oid)(binary) == f"\\{byte + 256:03o}"
+    # What is no UTF-8 is kept as any such text is.
+    bare = bytes([byte + 256]).decode("utf-8", "surrogateescape")
+    assert load_text_of(oid)(printed) == (load_binary_of(oid)(binary) if oracle.version >= 150000 else bare)
+
+
 def test_array_of_box_has_semicolons(oracle: Any) -> None:
     printed, _ = oracle.print_both("{(3,4),(1,2);(1,1),(0,0)}", "box[]")
     assert load_text_of(oracle.oid_of("box[]"))(printed) == ["(3,4),(1,2)", "(1,1),(0,0)"]

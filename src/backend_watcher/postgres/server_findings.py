@@ -50,7 +50,7 @@ def judge_server(server: Server, slot: SlotFacts | None, max_wal_bytes: int | No
     yield from _limits(server, max_wal_bytes)
     yield from _synchronous(server)
     if server.encoding == "SQL_ASCII":
-        message = f"database {server.database!r} has encoding SQL_ASCII: its text may be no UTF-8, and no JSON then"
+        message = f"database {server.database!r} has encoding SQL_ASCII: text that is not UTF-8 cannot go out as JSON"
         yield warning("encoding", "server", message, "CREATE DATABASE … ENCODING 'UTF8', and move the data there")
 
 
