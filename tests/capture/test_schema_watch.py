@@ -418,8 +418,7 @@ async def test_with_event_triggers_it_is_told_at_once(app: App, street: Street) 
     street.change(ddl_triggers="auto")
     try:
         async with street.listening():
-            await app.insert(1)
-            await street.keys(1)
+            await eventually(lambda: known(street))
             await app.run("ALTER TABLE products ADD colour text")
             await street.observer.wait_for(lambda: bool(street.observer.schema_changes))
     finally:

@@ -20,6 +20,7 @@ from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, che
 from backend_watcher.contracts import Identity, Journal
 from backend_watcher.errors import BecameSynchronous, PublicationLost
 from backend_watcher.events.position import START
+from backend_watcher.events.table import qualify
 from backend_watcher.postgres import catalog, ddl_triggers, publications, slots, standbys, surroundings
 from backend_watcher.postgres.catalog import Server, TableFacts
 from backend_watcher.postgres.connect import APPLICATION_NAME, Connection
@@ -134,7 +135,7 @@ async def _tables(connection: Connection, settings: LogicalSettings, before: Cov
     """Find the watched tables. One that was there, and was dropped since, stops nobody: `schema.py` tells of it."""
     found = await catalog.find_tables(connection, settings.tables)
     known = before.tables if before is not None else {}
-    if any(".".join(parse_name(name)) not in known for name in found.missing):
+    if any(qualify(*parse_name(name)) not in known for name in found.missing):
         await catalog.tables(connection, settings.tables)  # raises, with what may have been meant
     return list(found.tables.values())
 
@@ -230,7 +231,7 @@ async def _coverage(
     seen = await surroundings.look(connection, slot="", pid=0, publication=publication, names=_names(tables))
     if seen.publication is None:
         raise PublicationLost(f"publication {publication!r} was dropped")
-    names = [".".join(parse_name(name)) for name in settings.tables]
+    names = [qualify(*parse_name(name)) for name in settings.tables]
     return (before or Coverage(seen.publication, {})).followed(seen.publication, seen.tables, names)
 
 

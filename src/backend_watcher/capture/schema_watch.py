@@ -16,6 +16,7 @@ from backend_watcher.capture.schema import Known, Noticed, differences, gap_noti
 from backend_watcher.capture.schema_notes import add_changes
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.errors import PreflightFailed, SourceRefused, SourceUnavailable
+from backend_watcher.events.table import qualify
 from backend_watcher.postgres import catalog, publications, shapes
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import format_name, parse_name, quote
@@ -51,8 +52,8 @@ class SchemaWatch:
 
     @property
     def full_names(self) -> list[str]:
-        """The watched tables, schema and name with a dot between."""
-        return [f"{schema}.{name}" for schema, name in self.names]
+        """The watched tables, named as their changes are."""
+        return [qualify(*pair) for pair in self.names]
 
     async def oids(self) -> list[int]:
         """Return the OIDs that the tables are known by: so one is found that has another name now."""
@@ -113,7 +114,7 @@ class SchemaWatch:
         One that may not be published, because its updates would fail or it is somebody else's, is told of once; the
         others go on.
         """
-        wished = {format_name(*pair): pair for pair in self.names if ".".join(pair) in names}
+        wished = {format_name(*pair): pair for pair in self.names if qualify(*pair) in names}
         found = await catalog.find_tables(self._connection, wished)
         for table in found.tables.values():
             try:

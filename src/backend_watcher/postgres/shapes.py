@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backend_watcher.errors import SourceError
+from backend_watcher.events.table import qualify
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import for_statement
 from backend_watcher.postgres.queries import fetch_all
@@ -58,8 +59,8 @@ class RelationShape:
 
     @property
     def full_name(self) -> str:
-        """Schema and name with a dot between, unquoted."""
-        return f"{self.schema}.{self.name}"
+        """What its changes are routed by."""
+        return qualify(self.schema, self.name)
 
 
 @dataclass(frozen=True, slots=True)
