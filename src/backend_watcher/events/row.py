@@ -135,6 +135,10 @@ class Row:  # noqa: PLW1641 equal by value, and so not hashable
             return self._values[self.table.columns[index].name]
         return self._cell(index)
 
+    def is_binary_at(self, index: int) -> bool:
+        """Say whether the column at `index` was sent in the binary format of its type."""
+        return self._values is None and self._data[find_cell(self._data, self._start, index)] == KIND_BINARY
+
     def has_value(self, name: str) -> bool:
         """Say whether the column holds a value or NULL, rather than UNCHANGED or ABSENT."""
         value = self.raw(name)

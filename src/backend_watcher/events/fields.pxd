@@ -1,0 +1,10 @@
+# The C types of fields.py; without a compiler nobody reads this.
+cimport cython
+from backend_watcher.events.row cimport Row
+
+cdef int KIND_NULL
+cdef int KIND_TEXT
+
+@cython.locals(data=bytes, at=Py_ssize_t, kind=cython.uchar, size=Py_ssize_t, count=Py_ssize_t, _=Py_ssize_t, parts=list)
+cpdef bytes fields_of(Row row)
+cpdef list cells_of(Row row)
