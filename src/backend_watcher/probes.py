@@ -41,6 +41,8 @@ NAMES = frozenset(
         "delivery.before_hold",
         "delivery.after_hold",
         "delivery.before_let_go",
+        "replica.before_commit",
+        "replica.after_commit",
         "service.draining",
     }
 )

@@ -13,7 +13,7 @@ from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
 
 
-@pytest.mark.parametrize("name", ["handler", "memory", "redis_cache", "stdout", "webhook"])
+@pytest.mark.parametrize("name", ["handler", "memory", "postgres_replica", "redis_cache", "stdout", "webhook"])
 def test_every_name_has_a_class(name: str) -> None:
     assert name in sinks.names()
     loaded = sinks.load(name)
@@ -24,7 +24,7 @@ def test_every_name_has_a_class(name: str) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="unknown sink 'redis_cash'; did you mean 'redis_cache'"):
         sinks.load("redis_cash")
-    with pytest.raises(ConfigError, match="there are: handler, memory, redis_cache, stdout, webhook"):
+    with pytest.raises(ConfigError, match="there are: handler, memory, postgres_replica, redis_cache, stdout, webhook"):
         sinks.load("zzz")
     with pytest.raises(AttributeError):
         _ = sinks.Kafka

@@ -21,6 +21,7 @@ from backend_watcher.errors import ConfigError
 if TYPE_CHECKING:
     from backend_watcher.sinks.handler import Handler
     from backend_watcher.sinks.memory import Memory
+    from backend_watcher.sinks.postgres_replica import PostgresReplica
     from backend_watcher.sinks.redis_cache import RedisCache
     from backend_watcher.sinks.stdout import Stdout
     from backend_watcher.sinks.webhook import Webhook
@@ -31,12 +32,13 @@ ENTRY_POINTS = "backend_watcher.sinks"
 _OURS: dict[str, tuple[str, tuple[str, str] | None]] = {
     "handler": ("Handler", None),
     "memory": ("Memory", None),
+    "postgres_replica": ("PostgresReplica", None),
     "redis_cache": ("RedisCache", ("redis", "redis")),
     "stdout": ("Stdout", None),
     "webhook": ("Webhook", ("aiohttp", "webhook")),
 }
 
-__all__ = ["ENTRY_POINTS", "Handler", "Memory", "RedisCache", "Stdout", "Webhook", "load", "names"]
+__all__ = ["ENTRY_POINTS", "Handler", "Memory", "PostgresReplica", "RedisCache", "Stdout", "Webhook", "load", "names"]
 
 
 def names() -> list[str]:
