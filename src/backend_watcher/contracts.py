@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from backend_watcher.events.change import Change
 from backend_watcher.events.chunk import Block, Chunk
 from backend_watcher.events.position import Position
+from backend_watcher.events.transaction import Stream
 
 Transform: TypeAlias = Callable[[Change], Change | None]
 """Rename, mask, filter; return None to drop. Never does I/O, never waits."""
@@ -284,6 +285,23 @@ class Sink(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Say what this is, for people: at least `kind`; never a secret."""
+        ...
+
+
+@runtime_checkable
+class TransactionalSink(Sink, Protocol):
+    """Keeps its position with the data: gets whole transactions in order, all that is held before being durable."""
+
+    def belongs_to(self, subscription: str) -> None:
+        """Take the name that the position is kept under; told before `open`."""
+        ...
+
+    async def position_of(self, stream: Stream) -> Position:
+        """Say what `write` has come to: all up to there was written, or held by us. Raises as `open`."""
+        ...
+
+    async def write_late(self, batch: Sequence[Change]) -> Receipt:
+        """Take changes of held keys that are tried again: older than what was written since. Raises as `write`."""
         ...
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backend_watcher.delivery.batch import BatchLimits, LaneQueue, Run
 from backend_watcher.events.change import Change
@@ -121,3 +123,82 @@ def test_what_is_left_of_a_full_batch_waits_again() -> None:
     assert waiting.queue.due(1.0, draining=False) == 0.0
     waiting.take()
     assert waiting.queue.due(1.0, draining=False) == 59.0
+
+
+# --- whole transactions ---
+
+
+def sequence(lengths: list[int]) -> list[Change]:
+    """Changes of transactions of these lengths, one after the other."""
+    made = []
+    for number, length in enumerate(lengths, 1):
+        within = builders.transaction(number * 10)
+        made += [builders.change(new={"id": 1}, ordinal=n, within=within) for n in range(length)]
+    return made
+
+
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=12),
+    st.lists(st.integers(1, 9), min_size=1, max_size=20),
+    st.integers(1, 6),
+    st.lists(st.booleans(), min_size=60, max_size=60),
+)
+def test_transactions_come_whole_and_no_batch_is_larger_than_it_has_to_be(
+    lengths: list[int], cuts: list[int], most: int, takes: list[bool]
+) -> None:
+    changes = sequence(lengths)
+    queue, at, taken, coins = LaneQueue(BatchLimits(most), whole=True), 0, [], iter(takes)
+    for cut in [*cuts, len(changes)]:
+        if changes[at : at + cut]:
+            queue.put(Run(Position(at, 0), changes[at : at + cut], 0.0))
+            at += cut
+        if at >= len(changes):
+            queue.came_to(10_000)
+        while (at >= len(changes) or next(coins)) and queue.due(0.0, draining=False) is not None:
+            batch = queue.take()
+            assert sum(count for _, count in batch.shares) == len(batch.changes)
+            taken.append([change.transaction.commit_lsn for change in batch.changes])
+    assert [lsn for lsns in taken for lsn in lsns] == [change.transaction.commit_lsn for change in changes]
+    for lsns in taken:
+        assert len(lsns) <= most or len(set(lsns)) == 1
+    # No transaction is in two batches.
+    assert sum(len(set(lsns)) for lsns in taken) == len(lengths)
+
+
+def test_what_may_go_on_waits_until_its_end_is_known() -> None:
+    first, second = sequence([2, 3])[:2], sequence([2, 3])[2:]
+    queue = LaneQueue(BatchLimits(), whole=True)
+    queue.put(Run(Position(1, 0), first, 0.0))
+    queue.came_to(10)
+    assert queue.due(0.0, draining=False) is None
+    queue.came_to(11)
+    assert queue.due(0.0, draining=False) == 0.0
+    queue.put(Run(Position(2, 0), second[:1], 0.0))
+    assert queue.take().changes == first
+    assert queue.due(0.0, draining=False) is None
+    assert queue.due(0.0, draining=True) is None
+
+
+def test_pressed_it_gives_parts_and_goes_on_so_to_the_end_of_the_transaction() -> None:
+    (first, *large), small = sequence([1, 6])[:7], sequence([1, 6, 2])[7:]
+    queue = LaneQueue(BatchLimits(4), whole=True)
+    queue.put(Run(Position(1, 0), [first, *large[:3]], 0.0))
+    assert queue.take().changes == [first]
+    assert queue.due(0.0, draining=False) is None
+    assert queue.due(0.0, draining=False, pressed=True) == 0.0
+    assert queue.take().changes == large[:3]
+    queue.put(Run(Position(2, 0), large[3:5], 0.0))
+    assert queue.due(0.0, draining=False) == 0.0
+    assert queue.take().changes == large[3:5]
+    queue.put(Run(Position(3, 0), [large[5], *small], 0.0))
+    assert queue.take().changes == [large[5]]
+    assert queue.due(0.0, draining=False) is None
+    queue.came_to(100)
+    assert queue.take().changes == small
+
+
+def test_a_transaction_larger_than_a_batch_is_one_batch() -> None:
+    changes = sequence([2, 9, 1])
+    queue = LaneQueue(BatchLimits(3, 10), whole=True)
+    queue.put(Run(Position(1, 0), changes, 0.0))
+    assert [len(queue.take().changes), len(queue.take().changes)] == [2, 9]

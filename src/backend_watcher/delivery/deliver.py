@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import TypeVar, overload
 
 from backend_watcher import probes
-from backend_watcher.contracts import Clock, Observer, Receipt
+from backend_watcher.contracts import Clock, Observer, Receipt, TransactionalSink
 from backend_watcher.delivery.coalesce import coalesce
 from backend_watcher.delivery.gate import Gate
 from backend_watcher.delivery.held import Name
@@ -31,6 +32,8 @@ Places = Sequence[int]
 """Which changes of a batch, by their index in it."""
 
 Settle = Callable[[Places], None]
+
+Result = TypeVar("Result")
 
 INSIST = Patience(park=False, seconds_max=SINK_SECONDS_MAX)
 
@@ -82,6 +85,8 @@ class Deliverer:
         self._clock = clock
         self._observer = observer
         self._pause = pause
+        self._comes_again = True
+        self._transactional = self._sink if isinstance(self._sink, TransactionalSink) else None
         # A sink that times each change by itself is not timed by the batch.
         self._times_itself = bool(getattr(subscription.sink, "times_itself", False))
         # Most subscriptions deliver what was captured, as it is.
@@ -89,17 +94,19 @@ class Deliverer:
 
     async def open(self) -> None:
         """Open the sink, however long that takes. Raises SubscriptionStopped, Draining."""
+        await self._insist(self._sink.open)
+
+    async def _insist(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Ask something of the sink until it succeeds."""
         delay, attempt = 0.0, 0
         while True:
             await self._gate.passed()
             try:
-                await _uncancelled(self._sink.open())
-            except Exception as error:  # noqa: BLE001 whatever a sink raises, it is not open
+                return await _uncancelled(work())
+            except Exception as error:  # noqa: BLE001 whatever a sink raises, it is not done
                 attempt += 1
                 if not await self._is_final(error):
                     delay = await self._again(error, attempt, delay)
-            else:
-                return
 
     async def deliver(self, batch: Sequence[Change], settle: Settle) -> None:
         """
@@ -107,13 +114,13 @@ class Deliverer:
 
         Raises SubscriptionStopped where trying again is no use, and Draining where there is no time left to.
         """
-        pending = deque(self._parts(batch))
+        pending = deque(self._parts(batch, await self._settle_taken(batch, settle)))
         told: set[int] = set()
         width = len(batch)
         delay, attempt = 0.0, 0
         while pending:
             await self._gate.passed()
-            places = _next(pending, width)
+            places = self._next(batch, pending, width)
             if self._keeper.held:
                 await self._keeper.room()
                 batch, places, rest = self._without_held(batch, places, settle)
@@ -145,7 +152,7 @@ class Deliverer:
     async def offer_once(self, changes: Sequence[Change]) -> Attempt:
         """Offer changes of a held key: say how many from the front are done, and what stopped the next one."""
         await self._gate.passed()
-        result = await self._offer(changes, range(len(changes)))
+        result = await self._offer(changes, range(len(changes)), late=True)
         if result.unclear:
             return await self.offer_once(changes[: len(changes) // 2])
         finished = set(result.done)
@@ -163,19 +170,49 @@ class Deliverer:
                 return Attempt(done, reason)
         return Attempt(done, None)
 
-    def _parts(self, batch: Sequence[Change]) -> list[Places]:
+    async def _settle_taken(self, batch: Sequence[Change], settle: Settle) -> int:
+        """
+        Settle the first changes, which a sink with a position is past; return how many. After a start they come again.
+
+        They were written, or held. They must not be held again now: nobody could tell that they were written.
+        """
+        if self._transactional is None or not self._comes_again or batch[0].replayed:
+            return 0
+        sink, stream = self._transactional, batch[0].transaction.stream
+        position = await self._insist(lambda: sink.position_of(stream))
+        self._comes_again = batch[-1].position <= position
+        count = bisect_right(batch, position, key=lambda change: change.position)
+        if count:
+            settle(range(count))
+        return count
+
+    def _parts(self, batch: Sequence[Change], begin: int) -> list[Places]:
         """Divide a batch at its truncates: what is held before one must know of it."""
-        everything = range(len(batch))
-        # In several lanes it is alone already.
-        if self._options.concurrency > 1 or not any(change.code == TRUNCATE for change in batch):
-            return [everything]
+        everything = range(begin, len(batch))
+        # In several lanes it is alone already; whole transactions are divided only while something is held.
+        if (
+            self._options.concurrency > 1
+            or self._options.whole_transactions
+            or not any(change.code == TRUNCATE for change in batch)
+        ):
+            return [everything] if everything else []
         parts: list[Places] = []
-        begin = 0
         for place in everything:
             if batch[place].code == TRUNCATE:
                 parts += [range(begin, place), range(place, place + 1)]
                 begin = place + 1
         return [part for part in [*parts, range(begin, len(batch))] if part]
+
+    def _next(self, batch: Sequence[Change], pending: deque[Places], most: int) -> Places:
+        """Take the next places, so many at most; while something is held, up to a truncate, or it alone."""
+        places = _next(pending, most)
+        if not (self._keeper.held and self._options.whole_transactions):
+            return places
+        first = next((number for number, place in enumerate(places) if batch[place].code == TRUNCATE), len(places))
+        count = max(first, 1)
+        if count < len(places):
+            pending.appendleft(places[count:])
+        return places[:count]
 
     def _without_held(
         self, batch: Sequence[Change], places: Places, settle: Settle
@@ -226,14 +263,14 @@ class Deliverer:
 
     # One try
 
-    async def _offer(self, batch: Sequence[Change], places: Places) -> _Result:
-        """Offer changes once."""
+    async def _offer(self, batch: Sequence[Change], places: Places, *, late: bool = False) -> _Result:
+        """Offer changes once; `late` are those of a held key."""
         changes, stands_for, bad = self._prepare(batch, places)
         if not changes:
             return self._result(places, (), bad, bad)
         begun = self._clock.now()
         try:
-            await self._write(changes)
+            await self._write(changes, late)
         except PartlyWritten as error:
             self._took(changes[: error.settled], begun)
             # All of those it stands for: the oldest is held, and the others wait behind it.
@@ -302,19 +339,26 @@ class Deliverer:
         micros = changes[-1].transaction.commit_micros
         self._observer.delivered(self._name, len(changes), self._clock.now() - begun, micros)
 
-    async def _write(self, batch: Sequence[Change]) -> None:
+    async def _write(self, batch: Sequence[Change], late: bool) -> None:
         """Offer the batch once. Returns when it is durable."""
+        if self._transactional is not None:
+            # The sink's position passes what is held: only the journal will know of it then.
+            await self._keeper.durable()
         probes.reach("delivery.before_write")
         if self._times_itself:
-            return await _uncancelled(self._write_durably(batch))
+            return await _uncancelled(self._write_durably(batch, late))
         try:
             async with asyncio.timeout(self._options.timeout_seconds):
-                return await _uncancelled(self._write_durably(batch))
+                return await _uncancelled(self._write_durably(batch, late))
         except TimeoutError as error:
             raise SinkTimeout(f"no answer in {self._options.timeout_seconds:g} s") from error
 
-    async def _write_durably(self, batch: Sequence[Change]) -> None:
-        if await self._sink.write(batch) is Receipt.ACCEPTED:
+    async def _write_durably(self, batch: Sequence[Change], late: bool) -> None:
+        if late and self._transactional is not None:
+            receipt = await self._transactional.write_late(batch)
+        else:
+            receipt = await self._sink.write(batch)
+        if receipt is Receipt.ACCEPTED:
             await self._sink.flush()
 
     # What becomes of what failed
@@ -412,14 +456,14 @@ class _Singles(Sequence[Sequence[int]]):
         return (self._places[index],)
 
 
-async def _uncancelled(work: Awaitable[None]) -> None:
+async def _uncancelled(work: Awaitable[Result]) -> Result:
     """
     Await a sink. Raises SinkError where it lets out a cancellation of its own.
 
     A task that ends by a cancellation nobody asked for is taken for a good end, and the lane would be still.
     """
     try:
-        await work
+        return await work
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -79,8 +79,15 @@ class Keeper:
         self._broken: BaseException | None = None
         self._discarding = asyncio.Lock()
         self._catching_up: Position | None = None
+        self._noted = False
         self.held = HeldKeys()
         self.health = Health()
+
+    @property
+    def _notes(self) -> Journal:
+        """The journal, to note something in that is not durable yet."""
+        self._noted = True
+        return self._journal
 
     # Taking up, and taking in
 
@@ -100,7 +107,7 @@ class Keeper:
                 self.held.put(self._taken_up(key, kept))
             else:
                 # The last process ended between the two notes.
-                self._journal.forget_key(self._subscription, key.number)
+                self._notes.forget_key(self._subscription, key.number)
         self._gate.look_again()
         self._wake.set()
 
@@ -148,9 +155,19 @@ class Keeper:
         if not parked:
             self.health.failed(held.number)
         (number,) = self.held.take_numbers(1)
-        self._journal.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
+        self._notes.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
         probes.reach("delivery.after_hold")
         self._tell(held)
+
+    async def durable(self) -> None:
+        """Return when what was held and let go so far is durable in the journal."""
+        if self._noted:
+            self._noted = False
+            try:
+                await self._journal.flush()
+            except BaseException:
+                self._noted = True
+                raise
 
     def blocks(self, change: Change) -> bool:
         """Say whether a change belongs to a held key."""
@@ -177,13 +194,13 @@ class Keeper:
         held, other = self.held.join(change, blocking)
         (number,) = self.held.take_numbers(1)
         if other is not None:
-            self._journal.forget_key(self._subscription, other.number, into=held.number)
+            self._notes.forget_key(self._subscription, other.number, into=held.number)
             self.health.forget(other.number)
             if held.due is None:
                 self.health.forget(held.number)
             self._observer.released(self._subscription, other.number)
         # Nothing is due earlier for it, so nobody is woken: with many held keys that would cost a look at each.
-        self._journal.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
+        self._notes.hold_changes(self._subscription, [HeldChange(held.number, number, change)], self._note(held))
         self._observer.held(self._subscription, self._note(held))
 
     async def join_truncate(self, truncate: Change) -> None:
@@ -291,7 +308,7 @@ class Keeper:
         done = [one.number for one in page[: attempt.done]]
         if done:
             probes.reach("delivery.before_let_go")
-            self._journal.let_go(self._subscription, done)
+            self._notes.let_go(self._subscription, done)
             self.held.remove_changes(root, len(done))
             self._gate.look_again()
         if self.held.get(root.number) is not root:
@@ -328,13 +345,13 @@ class Keeper:
             self.held.plan(held, self._clock.now() + decision.seconds)
             if not blames_sink(error):
                 self.health.failed(held.number)
-        self._journal.hold_changes(self._subscription, [], self._note(held))
+        self._notes.hold_changes(self._subscription, [], self._note(held))
         self._tell(held)
 
     def _release(self, held: Held) -> None:
         self.held.release(held)
         self.health.forget(held.number)
-        self._journal.forget_key(self._subscription, held.number)
+        self._notes.forget_key(self._subscription, held.number)
         self._observer.released(self._subscription, held.number)
         self._gate.look_again()
 
@@ -356,7 +373,7 @@ class Keeper:
         for held in chosen:
             held.attempts, held.delay = 0, 0.0
             self.held.plan(held, self._clock.now())
-            self._journal.hold_changes(self._subscription, [], self._note(held))
+            self._notes.hold_changes(self._subscription, [], self._note(held))
         self._wake.set()
         return len(chosen)
 
@@ -378,7 +395,7 @@ class Keeper:
             finally:
                 held.root().busy -= 1
         held = held.root()
-        self._journal.let_go(self._subscription, doomed)
+        self._notes.let_go(self._subscription, doomed)
         self.held.remove_changes(held, len(doomed))
         self._gate.look_again()
         if held.changes:

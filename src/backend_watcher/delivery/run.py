@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from backend_watcher import probes
-from backend_watcher.contracts import Clock, Journal, Observer
+from backend_watcher.contracts import Clock, Journal, Observer, TransactionalSink
 from backend_watcher.delivery.batch import LaneQueue, Run
 from backend_watcher.delivery.cursor import Frontier
 from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
@@ -90,10 +90,15 @@ class SubscriptionLoop:
         self._deliverer = Deliverer(subscription, self._keeper, self._gate, clock, observer, self._pause_itself)
         self._live = self._frontier = Frontier(cursor)
         self._noted = cursor
-        self._lanes = [Lane(LaneQueue(options.batch)) for _ in range(options.concurrency)]
+        self._whole = options.whole_transactions
+        self._lanes = [Lane(LaneQueue(options.batch, whole=self._whole)) for _ in range(options.concurrency)]
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
         self._replay: Replay | None = None
+        # What the reader waits for: until then it puts nothing into the lanes.
+        self._waited_for: Callable[[], bool] | None = None
+        if isinstance(subscription.sink, TransactionalSink):
+            subscription.sink.belongs_to(subscription.name)
 
     @property
     def cursor(self) -> Position:
@@ -114,7 +119,10 @@ class SubscriptionLoop:
         Cancelling stops at once; what was not settled is delivered again after the next start.
         """
         loop = asyncio.get_running_loop()
-        unlisten = self._journal.listen_news(lambda: set_threadsafe(loop, self._news))
+        listening = [self._journal.listen_news(lambda: set_threadsafe(loop, self._news))]
+        if self._whole:
+            # The end of a transaction may come by itself, without a change.
+            listening.append(self._journal.listen(lambda: set_threadsafe(loop, self._news)))
         try:
             await self.take_up()
             await self._deliverer.open()
@@ -137,7 +145,8 @@ class SubscriptionLoop:
                 raise error from error.__cause__
             raise self._stopped(error) from error
         finally:
-            unlisten()
+            for unlisten in listening:
+                unlisten()
             await self._subscription.sink.close()
 
     async def take_up(self) -> None:
@@ -219,7 +228,10 @@ class SubscriptionLoop:
                     await self._deliver_again(self._replay)
                     continue
                 self._news.clear()
+                durable = self._journal.durable_lsn
                 blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
+                if not blocks:
+                    self._came_to(durable)
                 for block in blocks:
                     await self._take(block, self._subscription.route.select(block.changes, block.tables))
                 if not blocks and self._replay is not None:
@@ -284,6 +296,13 @@ class SubscriptionLoop:
             await self._admit(part, part[-1].position, block.size_bytes * len(part) // len(block.changes))
             begin = end
 
+    def _came_to(self, lsn: int) -> None:
+        """Let lanes that keep transactions together know that all before `lsn` is here."""
+        if self._whole:
+            for lane in self._lanes:
+                lane.queue.came_to(lsn)
+                lane.wake.set()
+
     async def _admit(self, changes: Sequence[Change], last: Position, size_bytes: int) -> None:
         self._frontier.open(last, len(changes), size_bytes)
         if not changes:
@@ -315,7 +334,12 @@ class SubscriptionLoop:
     async def _empty(self, lane: Lane) -> None:
         """Deliver what comes into one lane, in order."""
         while True:
-            due = lane.queue.due(self._clock.now(), self._gate.draining)
+            due = lane.queue.due(self._clock.now(), self._gate.draining, pressed=self._pressed)
+            if due is None and self._gate.draining and len(lane.queue):
+                # The rest of the transaction comes after the next start, and all of it then.
+                lane.ended = True
+                self._moved.set()
+                return
             if due is None:
                 lane.wake.clear()
                 self._moved.set()
@@ -360,8 +384,18 @@ class SubscriptionLoop:
         self._observer.settled(self.name, cursor)
         probes.reach("delivery.after_cursor")
 
+    @property
+    def _pressed(self) -> bool:
+        """Say that the reader puts nothing into the lanes until they bring something about."""
+        return self._waited_for is not None and not self._gate.draining and not self._waited_for()
+
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that settling brings about."""
+        self._waited_for = condition
         while not condition():
+            if self._whole:
+                for lane in self._lanes:
+                    lane.wake.set()
             self._moved.clear()
             await self._moved.wait()
+        self._waited_for = None

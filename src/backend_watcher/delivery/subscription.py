@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from backend_watcher.contracts import Sink, Transform
+from backend_watcher.contracts import Sink, TransactionalSink, Transform
 from backend_watcher.delivery.batch import BatchLimits
 from backend_watcher.delivery.retry import Patience
 from backend_watcher.delivery.route import Route
@@ -27,7 +27,8 @@ class Options:
     `concurrency` is the number of lanes: at 1 the whole subscription is in commit order as long as nothing fails,
     above it each key is. `max_in_flight` and `max_in_flight_bytes` bound what is read and not yet settled;
     `parked_max` how many changes are held because of their keys before the subscription waits. With `coalesce` a
-    batch has the newest change of each key only.
+    batch has the newest change of each key only. With `whole_transactions`, which needs one lane, a batch begins and
+    ends between two transactions; one that is larger than half of what may be in flight comes in parts all the same.
     """
 
     concurrency: int = 8
@@ -36,6 +37,7 @@ class Options:
     max_in_flight: int = 10_000
     max_in_flight_bytes: int = 32 << 20
     coalesce: bool = False
+    whole_transactions: bool = False
     patience: Patience = field(default_factory=Patience)
     parked_max: int = 100_000
     start: Start = Start.NOW
@@ -50,3 +52,8 @@ class Subscription:
     sink: Sink
     transforms: Sequence[Transform] = ()
     options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        """Feed a sink that keeps its position with the data in the only way that it can be fed."""
+        if isinstance(self.sink, TransactionalSink):
+            object.__setattr__(self, "options", replace(self.options, concurrency=1, whole_transactions=True))
