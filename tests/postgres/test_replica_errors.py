@@ -14,7 +14,7 @@ from backend_watcher.errors import (
     SinkRejected,
     SinkUnavailable,
 )
-from backend_watcher.postgres.replica_errors import is_order, is_refusal, sink_error
+from backend_watcher.postgres.replica_errors import blaming_server, is_order, is_refusal, sink_error
 
 KINDS = {
     SinkUnavailable: ["40001", "40P01", "55P03", "08006", "57P01", "57P02", "57P03", "57014", "53100", "25006"],
@@ -54,3 +54,8 @@ def test_the_session_is_kept_where_only_a_value_was_refused() -> None:
     assert not is_refusal(psycopg.errors.lookup("57P01")())
     assert is_order(psycopg.errors.lookup("23505")())
     assert not is_order(OSError())
+
+
+def test_where_no_change_is_looked_at_none_is_to_blame() -> None:
+    assert isinstance(blaming_server(psycopg.errors.lookup("XX000")("x"), "there"), SinkUnavailable)
+    assert isinstance(blaming_server(psycopg.errors.lookup("42501")("x"), "there"), SinkGone)

@@ -67,6 +67,12 @@ def sink_error(error: BaseException, place: str) -> WatcherError:
     return SinkFailed(f"{place}: {type(error).__name__}")
 
 
+def blaming_server(error: BaseException, place: str) -> WatcherError:
+    """Say a failure that no change is to blame for."""
+    made = sink_error(error, place)
+    return SinkUnavailable(made.message, remedy=made.remedy) if isinstance(made, SinkFailed | SinkRejected) else made
+
+
 def _said(error: psycopg.Error, state: str) -> str:
     condition = psycopg.errors.lookup(state).__name__ if _is_known(state) else "an error"
     if state[:2] in _QUOTE_VALUES:

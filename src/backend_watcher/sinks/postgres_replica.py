@@ -21,10 +21,11 @@ from backend_watcher import probes
 from backend_watcher.contracts import Receipt
 from backend_watcher.errors import ConfigError, SafetyStop, SinkRejected, SinkUnavailable
 from backend_watcher.events.change import INSERT, READ, TRUNCATE, Change
+from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
 from backend_watcher.postgres.connect import Connection, address_of
-from backend_watcher.postgres.replica_errors import is_order, is_refusal, sink_error
+from backend_watcher.postgres.replica_errors import blaming_server, is_order, is_refusal, sink_error
 from backend_watcher.postgres.replica_merge import Merge, truncate
 from backend_watcher.postgres.replica_session import (
     Place,
@@ -92,6 +93,13 @@ class PostgresReplica:
         """Take the name that the position is kept under."""
         self._subscription = subscription
 
+    async def position_of(self, stream: Stream) -> Position:
+        """Say up to where all of a stream is applied, or was held."""
+        async with self._lock:
+            await self._guarded(lambda: self._standing(stream))
+            assert self._stand is not None
+            return self._stand.position
+
     async def open(self) -> None:
         """Connect, and make the tables of the position. Raises SinkUnavailable, SinkGone."""
         async with self._lock:
@@ -130,7 +138,7 @@ class PostgresReplica:
 
     # The connection
 
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
         """Do something at the server. Whatever fails, the next one begins with what the server knows."""
         try:
             await work()
@@ -178,7 +186,11 @@ class PostgresReplica:
                 self._report("origin", refused)
             self._place = place
         if self._stand is None:
-            self._stand = await read_stand(conn, self._place)
+            try:
+                self._stand = await read_stand(conn, self._place)
+            except Exception as error:
+                # Whatever it is, no change is to blame: it may be applied already.
+                raise blaming_server(error, self._place_name) from error
         return conn, self._place, self._stand
 
     def _report(self, what: str, refused: str | None) -> None:
