@@ -117,3 +117,17 @@ def test_an_override_takes_only_how_it_is_fed() -> None:
     taken = entry(CACHE, program)
     assert taken.subscription() is None
     assert "declares a subscription of this name too" in taken.faults[0]
+
+
+REPLICA = {"sink": "postgres_replica", "table": "products", "dsn": "postgresql://u:hunter2@127.0.0.1/reports"}
+
+
+def test_a_sink_says_how_it_wants_to_be_fed_and_the_file_overrules_it() -> None:
+    made = entry(REPLICA | {"create": True}).subscription()
+    assert made is not None
+    assert (made.concurrency, made.batch, made.sink_options["create"]) == (1, 10_000, True)
+    made = entry(REPLICA | {"batch": 50}).subscription()
+    assert made is not None
+    assert (made.concurrency, made.batch) == (1, 50)
+    assert faults(REPLICA | {"dsn": "postgresql://u:hunter2@h@x:no"})[0].startswith("dsn: the DSN cannot be read")
+    assert faults(REPLICA | {"origin": "perhaps"})[0].startswith("origin: ")

@@ -5,6 +5,7 @@ import pytest
 from backend_watcher import Operation, Watcher
 from backend_watcher.errors import ConfigError
 from backend_watcher.sinks.memory import Memory
+from backend_watcher.sinks.postgres_replica import PostgresReplica
 
 
 async def nothing(change: object) -> None:
@@ -79,3 +80,15 @@ def test_a_transform_is_kept_with_its_tables() -> None:
     watcher = Watcher("shop")
     watcher.transform("products")(nothing)
     assert watcher.transforms == [(frozenset({"products"}), nothing)]
+
+
+def test_a_sink_says_how_it_wants_to_be_fed_and_is_overruled() -> None:
+    watcher = Watcher("shop")
+    dsn = "postgresql://127.0.0.1/reports"
+    watcher.to(PostgresReplica(dsn), table="products", name="wished")
+    watcher.to(PostgresReplica(dsn), table="products", name="given", batch=7, timeout_seconds=5.0)
+    wished, given = (one.options for one in watcher.wanted)
+    assert (wished.concurrency, wished.batch.changes, wished.timeout_seconds) == (1, 10_000, 300.0)
+    assert (given.concurrency, given.batch.changes, given.timeout_seconds) == (1, 7, 5.0)
+    with pytest.raises(ConfigError, match="concurrency must be 1"):
+        watcher.to(PostgresReplica(dsn), table="products", name="lanes", concurrency=4)

@@ -100,6 +100,8 @@ class Entry:
             return None
         update = tuple(settings.update) if isinstance(settings.update, list) else settings.update
         plain = settings.model_dump(exclude={"name", "sink", "table", "tables", "update"})
+        wished = getattr(self._sink(), "feeding", {})
+        plain |= {key: value for key, value in wished.items() if key not in settings.model_fields_set}
         return SubscriptionConfig(self._name, settings.sink, tables, update=update, sink_options=options, **plain)
 
     def _tables(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, Unpack, get_args
 
-from backend_watcher.contracts import SchemaChange, Sink, Transform
+from backend_watcher.contracts import SchemaChange, Sink, TransactionalSink, Transform
 from backend_watcher.delivery.batch import BatchLimits
 from backend_watcher.delivery.route import ALL_OPERATIONS, Predicate, Rule
 from backend_watcher.delivery.subscription import Options
@@ -166,17 +166,23 @@ class Watcher:
         when: Predicate | None = None,
         transform: Transform | Sequence[Transform] = (),
         name: str | None = None,
-        batch: int = 1000,
+        batch: int | None = None,
         **feeding: Unpack[Feeding],
     ) -> None:
-        """Send the changes of one or more tables to a sink; the other arguments are as for `on`."""
+        """
+        Send the changes of one or more tables to a sink; the other arguments are as for `on`.
+
+        What is not given is as the sink wants it, and otherwise as for every sink: two lanes, batches of 1,000.
+        """
         tables = (table,) if isinstance(table, str) else tuple(table)
         operations, columns = _operations(insert, update, delete, truncate)
         kind = str(sink.describe().get("kind", type(sink).__name__))
         transforms = (transform,) if callable(transform) else tuple(transform)
         subscription = name or "_".join([kind, *(re.sub(r"\W", "_", t.rpartition(".")[2]) for t in tables)])
-        given = {**feeding, "batch": batch}
+        given = {**getattr(sink, "feeding", {}), **feeding, **({} if batch is None else {"batch": batch})}
         faults = faults_of(given)
+        if isinstance(sink, TransactionalSink) and given.get("concurrency", 1) > 1:
+            faults.append("concurrency must be 1: the sink keeps one position, and needs all changes in commit order")
         options = SINK_OPTIONS if faults else fed(SINK_OPTIONS, given)
         self._add(Wanted(subscription, tables, operations, columns, when, sink, options, transforms), faults)
 

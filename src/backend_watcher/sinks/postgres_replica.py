@@ -74,9 +74,8 @@ class PostgresReplica:
         origin: Literal["try", "require", "off"] = "try",
         fire_triggers: bool = False,
     ) -> None:
-        _check(schema, origin)
         self._dsn = dsn
-        self._place_name = address_of(dsn)
+        self._place_name = _check(dsn, schema, origin)
         self._schema = schema
         self._create = create
         self._origin = origin
@@ -345,11 +344,17 @@ def _ahead(stand: Stand, last: Change) -> frozenset[tuple[int, int, bytes]]:
     return frozenset(late for late in stand.late if late[:2] > tuple(last.position)) if stand.late else stand.late
 
 
-def _check(schema: str | None, origin: str) -> None:
-    faults = []
+def _check(dsn: str, schema: str | None, origin: str) -> str:
+    """Return the server's name for people. Raises ConfigError."""
+    faults, place = [], ""
+    try:
+        place = address_of(dsn)
+    except ConfigError as error:
+        faults += [f"dsn: {fault}" for fault in error.faults]
     if schema is not None and (not schema or "\0" in schema):
         faults.append(f"schema: {schema!r} is not a schema; leave it out to keep the source's")
     if origin not in ("try", "require", "off"):
         faults.append(f"origin: {origin!r} is not one of 'try', 'require', 'off'")
     if faults:
         raise ConfigError(faults)
+    return place
