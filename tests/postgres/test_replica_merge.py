@@ -102,3 +102,13 @@ async def test_a_truncate_gives_way_to_foreign_keys(conn: Connection) -> None:
     await make(conn, "CREATE TABLE sold (product bigint REFERENCES products)", "INSERT INTO products VALUES (1)")
     await truncate(conn, merge.target)
     assert await rows(conn) == []
+
+
+@pytest.mark.parametrize("expected", [True, False, None])
+async def test_what_was_expected_is_only_faster(conn: Connection, expected: bool | None) -> None:
+    merge = await merging(conn)
+    async with conn.transaction():
+        await merge.write(conn, [fields(b"1", b"a", None)], [], {}, expected=expected)
+        await merge.write(conn, [fields(b"1", b"b", None), fields(b"2", b"c", None)], [], {}, expected=expected)
+        await merge.write(conn, [fields(b"2", b"d", b"1")], [], {}, expected=expected)
+    assert await rows(conn) == [(1, "b", None), (2, "d", 1)]

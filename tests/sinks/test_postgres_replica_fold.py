@@ -121,3 +121,20 @@ def test_equal_rows_are_told_by_all_of_their_columns() -> None:
     assert now is not None
     assert split_fields(now) == [b"1", b"large", None]
     assert both(change("delete", shape, old=old))[1] is None
+
+
+def test_inserts_are_taken_together_up_to_something_else() -> None:
+    made = [change(new={"id": n}) for n in range(3)]
+    folded = Folded()
+    assert folded.extend(made) == 3
+    assert folded.extend(made, 3) == 3
+    assert folded.expects is False
+    assert len(folded.rows) == 3
+    moved = change("update", new={"id": 1, "name": "a"})
+    assert folded.extend([*made, moved, made[0]], 0) == 3
+    folded.add(moved)
+    assert folded.expects is None
+    assert Folded().extend([]) == 0
+    updated = Folded()
+    updated.add(moved)
+    assert updated.expects is True

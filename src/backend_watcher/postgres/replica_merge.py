@@ -43,6 +43,7 @@ class Merge:
         self.stage = f"pg_temp.stage_{number}"
         self.key = key_of(table)
         self._filling = 0
+        self._new_are_new = True
         self._row_head = (len(table.columns) + 1).to_bytes(2, "big")
         # What the target computes itself is left to it.
         self._columns = [column.name for column in table.columns if not target.columns[column.name].generated]
@@ -101,21 +102,41 @@ class Merge:
         whole: Sequence[bytes],
         gone: Sequence[bytes],
         parts: dict[frozenset[int], list[Sequence[Cell]]],
+        expected: bool | None = None,
     ) -> None:
         """
         Write rows, each key once: whole rows and deleted ones as fields, the others by what they lack.
 
+        `expected` says whether the whole rows should be there already, or not, which is faster where it is so.
         Raises SinkRejected where a row that is to be updated in part is not there.
         """
         await self._fill(conn, self._rows(whole, gone, parts))
         if gone:
             await conn.execute(self._delete(self._op(DELETE)).encode())
         if whole:
-            await conn.execute(self._write_statement().encode())
+            await self._write_whole(conn, len(whole), expected)
         for number, (lacking, rows) in enumerate(parts.items()):
             done = await conn.execute(self._update(self._op(f"p{number}"), lacking).encode())
             if done.rowcount < len(rows):
                 raise unavailable(self.table, lacking)
+
+    async def _write_whole(self, conn: Connection, count: int, expected: bool | None) -> None:
+        insert, same = self._insert(self._op(WRITE)), frozenset(self.key) in self.target.arbiters
+        if expected is False and self._new_are_new and same:
+            try:
+                async with conn.transaction():
+                    await conn.execute(insert.encode())
+                return
+            except psycopg.errors.UniqueViolation:
+                # Rows that were loaded before: it is not tried again in this session.
+                self._new_are_new = False
+        if expected and same:
+            done = await conn.execute(self._update(self._op(WRITE), frozenset()).encode())
+            if done.rowcount < count:
+                conflict = f"ON CONFLICT ({', '.join(map(quote, self.key))}) DO NOTHING"
+                await conn.execute(f"{insert} {conflict}".encode())
+            return
+        await conn.execute(self._write_statement().encode())
 
     def _rows(
         self, whole: Sequence[bytes], gone: Sequence[bytes], parts: dict[frozenset[int], list[Sequence[Cell]]]

@@ -307,14 +307,17 @@ class PostgresReplica:
 
     async def _keyed(self, conn: Connection, merge: Merge, run: Sequence[Change]) -> None:
         folded = Folded()
-        for change in run:
+        place = 0
+        while (place := folded.extend(run, place)) < len(run):
+            change = run[place]
+            place += 1
             try:
                 folded.add(change)
             except NeedsRow as wanted:
-                await merge.write(conn, *folded.steps())
+                await merge.write(conn, *folded.steps(), expected=folded.expects)
                 folded = Folded()
                 folded.add(change, await merge.read(conn, wanted.gone) or [])
-        await merge.write(conn, *folded.steps())
+        await merge.write(conn, *folded.steps(), expected=folded.expects)
 
     async def _keyless(self, conn: Connection, merge: Merge, run: Sequence[Change]) -> None:
         rows: list[bytes] = []

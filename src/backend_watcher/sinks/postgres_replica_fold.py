@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from backend_watcher.errors import SinkRejected
-from backend_watcher.events.change import DELETE, TRUNCATE, UPDATE, Change
+from backend_watcher.events.change import DELETE, INSERT, TRUNCATE, UPDATE, Change
 from backend_watcher.events.fields import Cell, cells_of, fields_of, join_cells, split_fields
 from backend_watcher.events.row import Missing, Row
 from backend_watcher.events.table import Table
@@ -32,14 +32,33 @@ class NeedsRow(Exception):
 class Folded:
     """What becomes of the keys of one table: `rows` by key, and the keys that are gone with their fields."""
 
-    __slots__ = ("gone", "rows")
+    __slots__ = ("gone", "inserts", "rows", "updates")
 
     def __init__(self) -> None:
+        # What the rows came by: where it is only one of the two, there is a faster statement.
+        self.inserts = False
+        self.updates = False
         self.rows: dict[bytes, Entry] = {}
         self.gone: dict[bytes, bytes] = {}
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.gone)
+
+    def extend(self, changes: Sequence[Change], begin: int = 0) -> int:
+        """Take inserts from `begin` on, as many as follow each other; return the place after them."""
+        rows = self.rows
+        place = begin
+        for place in range(begin, len(changes)):
+            change = changes[place]
+            row = change.new
+            if change.code != INSERT or row is None:
+                return place
+            fields = fields_of(row)
+            if fields is None:
+                return place
+            rows[change.key_bytes()] = fields
+            self.inserts = True
+        return place + 1 if begin < len(changes) else begin
 
     def add(self, change: Change, present: Sequence[Cell] | None = None) -> None:
         """
@@ -55,6 +74,10 @@ class Folded:
         if change.code == UPDATE and change.key_changed():
             self._move(change, present)
             return
+        if change.code == UPDATE:
+            self.updates = True
+        else:
+            self.inserts = True
         row = change.new
         assert row is not None
         fields = fields_of(row)
@@ -76,6 +99,7 @@ class Folded:
             raise NeedsRow(gone)
         self.rows.pop(before, None)
         self.gone[before] = gone
+        self.inserts = self.updates = True
         self.rows[after] = join_cells(cells)
 
     def _filled(self, change: Change, key: bytes, present: Sequence[Cell] | None) -> list[Cell]:
@@ -90,6 +114,11 @@ class Folded:
             if before:
                 _fill(cells, split_fields(before) if isinstance(before, bytes) else before)
         return cells
+
+    @property
+    def expects(self) -> bool | None:
+        """Say whether the whole rows should be at the target already; None where some should and some not."""
+        return None if self.inserts and self.updates else self.updates
 
     def steps(self) -> tuple[list[bytes], list[bytes], dict[frozenset[int], list[Sequence[Cell]]]]:
         """Return whole rows, keys that are gone and not there again, and rows by the columns that they lack."""
@@ -113,13 +142,20 @@ def runs(changes: Iterable[Change]) -> list[list[Change]]:
     Tables come in the order of their first change.
     """
     tables: dict[str, list[list[Change]]] = {}
+    table: Table | None = None
+    last_run: list[Change] = []
     for change in changes:
+        if change.table is table and change.code != TRUNCATE:
+            last_run.append(change)
+            continue
         of_table = tables.setdefault(change.table.full_name, [])
         last = of_table[-1] if of_table else None
         if last is None or TRUNCATE in (change.code, last[-1].code) or last[-1].table is not change.table:
-            of_table.append([change])
+            last = [change]
+            of_table.append(last)
         else:
             last.append(change)
+        table, last_run = (None if change.code == TRUNCATE else change.table), last
     return [run for of_table in tables.values() for run in of_table]
 
 
