@@ -6,13 +6,15 @@ import io
 import json
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 import redis
 
 from backend_watcher.contracts import Sink
 from backend_watcher.events.change import Change
-from backend_watcher.sinks import Handler, Memory, RedisCache, Stdout
+from backend_watcher.sinks import Handler, Memory, PostgresReplica, RedisCache, Stdout
 from backend_watcher.testing.conformance_sink import MakeSink, Read, Seen, SinkConformance, visible
+from postgres.conftest import dsn, server  # noqa: F401 fixtures
 from sinks.conftest import url, valkey, valkey_server  # noqa: F401 fixtures
 from sinks.receiver import Receiver, hook, receiving
 
@@ -227,5 +229,28 @@ class TestWebhook(SinkConformance):
                 if data["new"]:
                     names[data["key"]["id"]] = data["new"]["name"]
             return names
+
+        return read
+
+
+class TestPostgresReplica(SinkConformance):
+    @pytest.fixture
+    def secret(self) -> str:
+        return "hush-hush"
+
+    @pytest.fixture
+    def make(self, dsn: str) -> MakeSink:  # noqa: F811
+        return lambda: PostgresReplica(dsn, create=True)
+
+    @pytest.fixture
+    def unreachable(self) -> MakeSink:
+        # Port 1 is nobody's.
+        return lambda: PostgresReplica("postgresql://somebody:hush-hush@127.0.0.1:1/shop")
+
+    @pytest.fixture
+    def read(self, dsn: str) -> Read:  # noqa: F811
+        async def read() -> Seen:
+            async with await psycopg.AsyncConnection.connect(dsn) as connection:
+                return dict(await (await connection.execute("SELECT id, name FROM products")).fetchall())
 
         return read

@@ -1,4 +1,4 @@
-"""The replica against a real PostgreSQL: the contract, once each, values, keys, missing tables, errors."""
+"""The replica against a real PostgreSQL: once each, values, keys, missing tables, errors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ from backend_watcher.sinks import PostgresReplica
 from backend_watcher.testing.builders import STREAM, change, table, transaction
 from backend_watcher.testing.conformance_sink import (
     PRODUCTS,
-    MakeSink,
-    Read,
-    Seen,
-    SinkConformance,
     delete,
     insert,
     truncate,
@@ -56,28 +52,6 @@ def run(dsn: str, *statements: str) -> None:  # noqa: F811
 
 def end_session(dsn: str) -> None:  # noqa: F811
     run(dsn, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = '" + SESSION + "'")
-
-
-class TestPostgresReplica(SinkConformance):
-    @pytest.fixture
-    def secret(self) -> str:
-        return "hush-hush"
-
-    @pytest.fixture
-    def make(self, dsn: str) -> MakeSink:  # noqa: F811
-        return lambda: PostgresReplica(dsn, create=True)
-
-    @pytest.fixture
-    def unreachable(self) -> MakeSink:
-        # Port 1 is nobody's.
-        return lambda: PostgresReplica("postgresql://somebody:hush-hush@127.0.0.1:1/shop")
-
-    @pytest.fixture
-    def read(self, dsn: str) -> Read:  # noqa: F811
-        async def read() -> Seen:
-            return dict(rows(dsn))
-
-        return read
 
 
 # --- once ---
