@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from backend_watcher.events.change import Change
 from backend_watcher.events.chunk import Block, Chunk
 from backend_watcher.events.position import Position
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.events.transaction import Stream
 
 Transform: TypeAlias = Callable[[Change], Change | None]
@@ -58,9 +59,8 @@ class HeldKey:
     """
     A key of a subscription that failed: its changes are kept in the journal, in order, and the cursor moves on.
 
-    Usually one key; more where an update of a primary key tied two together, which then succeed or wait together.
-    `number` names it within the subscription. It is tried again at `due_at`; with None it is *parked*, and waits for
-    a person. Times are in seconds since 1970.
+    Usually one key; more where an update of a primary key tied two together. `number` names it in the subscription. It
+    is tried again at `due_at`; with None it is *parked*, and waits for a person. Times are in seconds since 1970.
     """
 
     number: int
@@ -104,20 +104,6 @@ class Audit:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaChange:
-    """What was noticed about a watched table, seconds since 1970; `reason` says why a re-read is needed or is not."""
-
-    number: int
-    at: float
-    kind: str
-    table: str
-    what: str
-    needs_reread: bool
-    reason: str
-    remedy: str
-
-
 class Source(Protocol):
     """Where changes come from: reads, appends to the journal, confirms what the journal made durable."""
 
@@ -145,7 +131,7 @@ class Journal(Protocol):
 
     async def append(self, chunk: Chunk) -> None:
         """
-        Take a chunk; return when it is queued, waiting for room if the queue or the quota is full.
+        Take a chunk; return when it is queued, waiting while the queue or the quota is full.
 
         Changes at or before the journal's last position are already here and must not be appended again;
         raises OutOfOrder. Raises JournalBroken once a write has failed: nothing after it is accepted.
@@ -258,8 +244,7 @@ class Sink(Protocol):
     """
     Where changes go. May see a change twice, and must end in the same state.
 
-    `write` may be called for several batches at once, but never for two that hold changes of one key: of one
-    key it sees the changes in commit order.
+    `write` may be called for several batches at once, never for two with a key in common: of one key all is in order.
     """
 
     async def open(self) -> None:
@@ -270,8 +255,7 @@ class Sink(Protocol):
         """
         Take a batch, in order. Never empty.
 
-        Raises PartlyWritten where only the first changes were taken, SomeFailed where all but some were, another
-        SinkError where none were, or where that is not known.
+        Raises PartlyWritten where only the first were taken, SomeFailed where all but some were, else a SinkError.
         """
         ...
 

@@ -16,9 +16,9 @@ from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.capture.schema_notes import load_changes
 from backend_watcher.capture.schema_watch import SHAPES, SchemaWatch
 from backend_watcher.capture.watch import WATCH_SECONDS
-from backend_watcher.contracts import SchemaChange
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import PublicationLost
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.postgres.surroundings import Surroundings
 from backend_watcher.testing.fakes import RecordingObserver

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from backend_watcher.capture.schema import Noticed
 from backend_watcher.capture.schema_notes import add_changes
-from backend_watcher.contracts import SchemaChange
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.service import announce
 from backend_watcher.service.announce import CALLS_MAX, TOLD, Announcer

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from structlog.testing import capture_logs
 
-from backend_watcher.contracts import SchemaChange
 from backend_watcher.errors import SinkUnavailable
 from backend_watcher.events.position import Position
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.journal.memory import MemoryJournal
 from backend_watcher.service.observe import Figures
 from backend_watcher.testing.conformance_held import KEY

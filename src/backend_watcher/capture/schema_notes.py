@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from backend_watcher.capture.schema import Noticed
-from backend_watcher.contracts import Audit, Journal, SchemaChange
+from backend_watcher.contracts import Audit, Journal
+from backend_watcher.events.schema_change import SchemaChange
 
 SCHEMA_CHANGES_MAX = 1000
 """How many are kept open."""

@@ -16,7 +16,7 @@ from backend_watcher.cli.steer import App, Reason
 from backend_watcher.errors import ConfigError
 
 if TYPE_CHECKING:
-    from backend_watcher.contracts import SchemaChange
+    from backend_watcher.events.schema_change import SchemaChange
 
 app = typer.Typer(
     help="Schema changes of watched tables: list, seen, triggers.",

@@ -15,8 +15,9 @@ from typing import Any
 import structlog
 
 from backend_watcher.capture.schema_notes import load_changes
-from backend_watcher.contracts import Clock, Journal, SchemaChange
+from backend_watcher.contracts import Clock, Journal
 from backend_watcher.errors import JournalError, in_one_line
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.threads import set_threadsafe
 
 log = structlog.get_logger("watcher")

@@ -18,7 +18,7 @@ from typing import Any
 
 from backend_watcher.capture.budget import judge_wal
 from backend_watcher.capture.schema_notes import open_changes
-from backend_watcher.contracts import JournalState, SchemaChange
+from backend_watcher.contracts import JournalState
 from backend_watcher.delivery.steer import load_pause, pause_note
 from backend_watcher.errors import (
     ConfigError,
@@ -31,6 +31,7 @@ from backend_watcher.errors import (
 )
 from backend_watcher.events.change import Change
 from backend_watcher.events.position import START, Position
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.journal.view import SqliteJournalView
 from backend_watcher.postgres import preflight, slots
 from backend_watcher.postgres.connect import address_of, connect

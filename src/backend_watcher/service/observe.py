@@ -12,9 +12,10 @@ from typing import Any
 
 import structlog
 
-from backend_watcher.contracts import HeldKey, Journal, SchemaChange
+from backend_watcher.contracts import HeldKey, Journal
 from backend_watcher.errors import ERROR_CHARACTERS_MAX, WatcherError, in_one_line
 from backend_watcher.events.position import Position
+from backend_watcher.events.schema_change import SchemaChange
 
 log = structlog.get_logger("watcher")
 

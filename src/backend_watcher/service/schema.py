@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 from backend_watcher.capture.schema_notes import load_changes, note_name, open_changes
-from backend_watcher.contracts import Audit, Journal, SchemaChange
+from backend_watcher.contracts import Audit, Journal
 from backend_watcher.errors import ConfigError
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.service.config import Config
 
 

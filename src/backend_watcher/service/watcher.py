@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, Unpack, get_args
 
-from backend_watcher.contracts import SchemaChange, Sink, TransactionalSink, Transform
+from backend_watcher.contracts import Sink, TransactionalSink, Transform
 from backend_watcher.delivery.batch import BatchLimits
 from backend_watcher.delivery.route import ALL_OPERATIONS, Predicate, Rule
 from backend_watcher.delivery.subscription import Options
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.change import Operation
 from backend_watcher.events.message import FULL_NAME, OWN
+from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.service.feeding import Feeding, faults_of, fed
 from backend_watcher.service.messages import as_of_changes, of_prefix
 from backend_watcher.sinks.handler import Handler

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from backend_watcher.contracts import HeldKey, SchemaChange
+from backend_watcher.contracts import HeldKey
 from backend_watcher.events.position import Position
+from backend_watcher.events.schema_change import SchemaChange
 
 PATIENCE_SECONDS = 30.0
 """How long a test waits for something that should have come at once."""
