@@ -17,7 +17,7 @@ PARTS = $(abspath $(VENV))/faults.json
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers matrix faults simulate check bench bench-workers clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate check bench bench-workers clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,8 +43,12 @@ matrix: $(VENV)/.test ## all that asks a server, on PostgreSQL 14 to 18 from npm
 faults: $(VENV)/.test ## every fault scenario in its full form, about an hour (JSON=file, FAULTS_SEED=n, AT_ONCE=3)
 	@rm -f $(PARTS); code=0; \
 	$(FAULTS) -m 'quiet and not servers' -s || code=1; \
-	$(FAULTS) -m 'not quiet and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
+	$(FAULTS) -m 'not quiet and not large and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
 	exit $$code
+
+faults-large: $(VENV)/.test ## transactions of millions of rows, thousands of tables, half an hour (JSON=file)
+	@rm -f $(PARTS)
+	$(FAULTS) -m 'large and not servers' -s
 
 simulate: $(VENV)/.test ## a subscription's life over and over on a virtual clock, a seed each (SEEDS=100000, SEED=n again)
 	cd tests && $(abspath $(PY)) -m simulation.many $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

@@ -27,6 +27,7 @@ _results = Results()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scenario(id, name): which scenario of the fault run a test is a part of")
+    config.addinivalue_line("markers", "large: its full form takes many minutes by itself: `make faults-large`")
     config.addinivalue_line("markers", "quiet: compares timings, and is run with nothing beside it in the full form")
 
 

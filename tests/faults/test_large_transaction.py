@@ -37,6 +37,7 @@ class Folder(Sampler):
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(repeats(180, 1500))
 @pytest.mark.scenario("11", "a transaction larger than memory")
 @pytest.mark.parametrize("streaming", [True, False], ids=["in parts", "whole"])

@@ -121,6 +121,7 @@ async def look_seconds(dsn: str, wished: list[Name]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(repeats(180, 1200))
 @pytest.mark.scenario("16", "thousands of tables and partitions, odd names")
 def test_all_of_them_are_watched(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
