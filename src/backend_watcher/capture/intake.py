@@ -7,6 +7,7 @@ goes the same way in pieces, while the server waits: at no time is more of it in
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from backend_watcher import probes
@@ -168,6 +169,8 @@ class Intake:
                 self._tell()
                 await self._append()
                 probes.reach("capture.streamed_piece")
+                # Feedback is due meanwhile, also where the journal always has room.
+                await asyncio.sleep(0)
         end = commit_message(commit.flags, commit.commit_lsn, commit.end_lsn, commit.commit_micros)
         await self._feed(end, [len(end)])
         # The server describes a table once: what it said last is what it goes by, although it comes earlier now.
