@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-from backend_watcher.decode.reader import TUPLE_BINARY, TUPLE_TEXT
 from backend_watcher.decode.tables import make_table
 from backend_watcher.events.message import NAME, OWN, SCHEMA
 
@@ -29,5 +28,4 @@ MESSAGES = make_table(0, SCHEMA, NAME, "d", [("prefix", _TEXT, -1, True), ("cont
 def message_row(prefix: str, content: bytes) -> bytes:
     """Return the TupleData of a message's row."""
     name = prefix.encode("utf-8", "surrogateescape")
-    head = struct.pack(">HBI", 2, TUPLE_TEXT, len(name)) + name
-    return head + struct.pack(">BI", TUPLE_BINARY, len(content)) + content
+    return struct.pack(">HcI", 2, b"t", len(name)) + name + struct.pack(">cI", b"b", len(content)) + content
