@@ -9,6 +9,7 @@ ROWS ?= 1000000
 UPDATES ?= 200000
 SEEDS ?= 100000
 SEED ?=
+EXECUTIONS ?= 10000000
 WORKERS ?= 2
 AT_ONCE ?= 3
 VERSIONS ?=
@@ -17,7 +18,7 @@ PARTS = $(abspath $(VENV))/faults.json
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate check bench bench-workers clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate fuzz check bench bench-workers clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +53,9 @@ faults-large: $(VENV)/.test ## transactions of millions of rows, thousands of ta
 
 simulate: $(VENV)/.test ## a subscription's life over and over on a virtual clock, a seed each (SEEDS=100000, SEED=n again)
 	cd tests && $(abspath $(PY)) -m simulation.many $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+fuzz: $(VENV)/.test ## broken bytes at every door of the decoder (EXECUTIONS=10000000)
+	cd tests && $(abspath $(PY)) -m fuzz.many --executions $(EXECUTIONS)
 
 check: $(VENV)/.check ## style, types, walls
 	$(VENV)/bin/ruff check
