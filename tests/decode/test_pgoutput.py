@@ -183,3 +183,9 @@ def test_a_truncate_of_more_tables_than_it_holds(count: int) -> None:
 def test_a_name_that_is_not_utf_8() -> None:
     told = decode(b"Y\0\0\0\1\xff\0\xfe\0")
     assert told == Type(None, 1, "\udcff", "\udcfe")
+
+
+def test_a_relation_with_two_columns_of_one_name_is_refused() -> None:
+    columns = [("id", 23, -1, True), ("name", 25, -1, False), ("id", 25, -1, False)]
+    with pytest.raises(ProtocolError, match="two columns of one name"):
+        decode(wire.relation(5, "public", "t", columns))

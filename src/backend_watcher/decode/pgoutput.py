@@ -217,6 +217,8 @@ def _relation(reader: Reader, kind: str, xid: int | None) -> Relation:
     for _ in range(count):
         flags, column = reader.uint8(), reader.string()
         columns.append(RelationColumn(column, reader.uint32(), reader.int32(), bool(flags & 1)))
+    if len({column.name for column in columns}) != count:
+        raise ProtocolError("a relation with two columns of one name", offset=reader.at)
     # An empty schema name stands for pg_catalog.
     return Relation(xid, oid, schema or "pg_catalog", name, identity, tuple(columns))
 
