@@ -6,6 +6,7 @@ SELECT to_regclass('watcher.replica_position') IS NOT NULL AND to_regclass('watc
        to_regnamespace('watcher') IS NOT NULL AS schema_exists;
 
 -- name: replica_schema
+-- A schema of our own, for how far each subscription is.
 CREATE SCHEMA IF NOT EXISTS watcher;
 
 -- name: replica_position_table
@@ -27,14 +28,17 @@ CREATE TABLE IF NOT EXISTS watcher.replica_late (
 );
 
 -- name: replica_late_index
+-- What was applied late is forgotten by its age.
 CREATE INDEX IF NOT EXISTS replica_late_number ON watcher.replica_late (system_identifier, slot, subscription, number);
 
 -- name: replica_position
+-- How far a subscription is; the LSN as a number.
 SELECT (commit_lsn - '0/0'::pg_lsn)::numeric::text AS commit_lsn, ordinal, xid
 FROM watcher.replica_position
 WHERE system_identifier = %(system_identifier)s AND slot = %(slot)s AND subscription = %(subscription)s;
 
 -- name: replica_begin
+-- A subscription that comes for the first time begins before everything.
 INSERT INTO watcher.replica_position (system_identifier, slot, subscription, commit_lsn, ordinal, xid)
 VALUES (%(system_identifier)s, %(slot)s, %(subscription)s, '0/0', -1, 0)
 ON CONFLICT DO NOTHING;
@@ -104,10 +108,13 @@ WHERE u.oid < 16384;
 SELECT pg_replication_origin_session_setup(%(name)s::text);
 
 -- name: replica_origin_known
+-- Whether our replication origin is there.
 SELECT pg_replication_origin_oid(%(name)s::text) IS NOT NULL AS known;
 
 -- name: replica_origin_create
+-- What marks our writes as replicated, for who replicates from there.
 SELECT pg_replication_origin_create(%(name)s::text);
 
 -- name: replica_schema_exists
+-- Whether a schema is there.
 SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s) AS exists;
