@@ -45,7 +45,7 @@ def insert(value: str, columns: tuple[str, ...]) -> bytes:
 
 
 class Columns:
-    """Answers like `Shapes`, without asking a server."""
+    """Answers like `Describer`, without asking a server."""
 
     async def table(self, relation: Relation) -> Table:
         columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]

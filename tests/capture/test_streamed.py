@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -23,23 +22,9 @@ SMALL = {"logical_decoding_work_mem": "64kB", "max_prepared_transactions": "5"}
 
 
 @pytest.fixture(scope="module")
-def small_server() -> Iterator[EmbeddedPostgres]:
+def server() -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(settings=SMALL) as postgres:
         yield postgres
-
-
-@pytest.fixture
-async def app(small_server: EmbeddedPostgres) -> AsyncIterator[App]:
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(small_server.dsn, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        async with App.connected(f"{small_server.dsn.rpartition('/')[0]}/{name}") as app:
-            await app.run("CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int)")
-            yield app
-        ours = "FROM pg_replication_slots WHERE database = %s"
-        admin.execute(f"SELECT pg_terminate_backend(active_pid, 10000) {ours} AND active", [name])
-        admin.execute(f"SELECT pg_drop_replication_slot(slot_name) {ours}", [name])
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ PIECE_BYTES = 256 * 1024
 """How much of a transaction that waited on disk is appended at a time; about the size of a journal block."""
 
 
-class Shapes:
+class Describer:
     """Makes the table that a Relation describes; its key comes from the catalog, once for each shape."""
 
     def __init__(self, connection: Connection, keys: dict[int, tuple[str, ...]]) -> None:
@@ -64,7 +64,7 @@ class Intake:
         journal: Journal,
         observer: Observer,
         acknowledgement: Acknowledgement,
-        shapes: Shapes,
+        describer: Describer,
         spill: Spill | None,
         start_lsn: int,
         *,
@@ -74,7 +74,7 @@ class Intake:
         self._journal = journal
         self._observer = observer
         self.acknowledgement = acknowledgement
-        self._shapes = shapes
+        self._describer = describer
         self._spill = spill
         self._start_lsn = start_lsn
         self._messages = messages
@@ -121,7 +121,7 @@ class Intake:
         taken = self._assembler.feed(data, sizes, start)
         while taken < len(sizes) and self._assembler.streamed is None:
             assert self._assembler.wants is not None
-            self._assembler.define(await self._shapes.table(self._assembler.wants))
+            self._assembler.define(await self._describer.table(self._assembler.wants))
             taken = self._assembler.feed(data, sizes, taken)
         return taken
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
-from backend_watcher.capture.intake import Intake, Shapes
+from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
 from backend_watcher.capture.spill import Spill
 from backend_watcher.capture.together import run_together
@@ -136,13 +136,13 @@ class LogicalSource:
 
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
-        shapes = Shapes(connection, prepared.keys)
+        describer = Describer(connection, prepared.keys)
         watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
         intake = Intake(
             self._journal,
             self._observer,
             acknowledgement,
-            shapes,
+            describer,
             self._spill,
             prepared.start_lsn,
             messages=prepared.messages,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -12,7 +11,7 @@ import typer
 
 from backend_watcher.cli import settings
 from backend_watcher.cli.screen import print_json, print_lines, print_table
-from backend_watcher.cli.steer import App, Reason
+from backend_watcher.cli.steer import App, Reason, do
 from backend_watcher.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,16 +84,10 @@ def seen(
     json: settings.Json = False,
 ) -> int:
     """Mark a schema change as seen and dealt with; it goes from the status into the audit."""
-    from backend_watcher.service.operate import operate, who
+    from backend_watcher.service.operate import who
     from backend_watcher.service.steering import SEEN, Request
 
     if (number is None) != every:
         raise ConfigError(["give a number, or --all"], remedy="`watcher schema list` shows the numbers.")
-    found, watcher = settings.read_for_journal(program, config)
     request = Request(operation=SEEN, subscription="", by=who(), reason=reason, number=number)
-    said = asyncio.run(operate(found, watcher, request))
-    if json:
-        print_json({"operation": SEEN, "said": said, "exit_code": 0})
-    else:
-        print_lines([said])
-    return 0
+    return do(program, config, request, json=json)

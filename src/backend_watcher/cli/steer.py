@@ -30,9 +30,10 @@ def do(app: str | None, config: Path | None, request: Request, *, json: bool) ->
     found, watcher = settings.read_for_journal(app, config)
     said = asyncio.run(operate(found, watcher, request))
     if json:
-        print_json({"subscription": request.subscription, "operation": request.operation, "said": said, "exit_code": 0})
+        about = {"subscription": request.subscription} if request.subscription else {}
+        print_json({**about, "operation": request.operation, "said": said, "exit_code": 0})
     else:
-        print_lines([f"{request.subscription}: {said}"])
+        print_lines([f"{request.subscription}: {said}" if request.subscription else said])
     return 0
 
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import struct
 
+from backend_watcher.context import BYTES_MAX as CONTEXT_BYTES_MAX
+from backend_watcher.context import PREFIX as CONTEXT
 from backend_watcher.decode.tables import make_table
-from backend_watcher.events.message import NAME, OWN, SCHEMA
+from backend_watcher.events.message import DDL, NAME, OWN, SCHEMA
 
 __all__ = ["CONTEXT", "CONTEXT_BYTES_MAX", "DDL", "MESSAGES", "OWN", "message_row"]
-
-CONTEXT = "backend_watcher.context"
-"""What an application says of its transaction, as one JSON object."""
-
-DDL = "backend_watcher.ddl"
-"""What an event trigger of ours says of a table."""
-
-CONTEXT_BYTES_MAX = 8192
-"""A larger one is left out: it would travel with every change."""
 
 _TEXT = 25
 _BYTEA = 17

@@ -23,6 +23,9 @@ NAME = "pg_logical_message"
 OWN = "backend_watcher."
 """Messages of this prefix are ours, and for nobody else."""
 
+DDL = f"{OWN}ddl"
+"""The prefix of what an event trigger of ours says of a table."""
+
 FULL_NAME = qualify(SCHEMA, NAME)
 """What messages are called where tables are named. PostgreSQL lets nobody make a table of this schema."""
 

@@ -12,13 +12,14 @@ from importlib import resources
 from typing import Literal
 
 from backend_watcher.errors import SourceRefused
+from backend_watcher.events.message import DDL
 from backend_watcher.postgres.catalog import Server
 from backend_watcher.postgres.connect import Connection, answering
 from backend_watcher.postgres.findings import Finding, ok, warning
 from backend_watcher.postgres.queries import fetch_all
 from backend_watcher.postgres.translate import translating
 
-PREFIX = "backend_watcher.ddl"
+PREFIX = DDL
 """What the messages are called; their content is JSON with `tag`, `event` and `objects`."""
 
 DdlTriggers = Literal["off", "auto"]

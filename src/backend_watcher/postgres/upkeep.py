@@ -8,11 +8,12 @@ from collections.abc import Iterable
 import psycopg
 
 from backend_watcher.errors import SourceUnavailable
+from backend_watcher.events.message import OWN
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.queries import fetch_all
 from backend_watcher.postgres.translate import translate
 
-HEARTBEAT_PREFIX = "backend_watcher.heartbeat"
+HEARTBEAT_PREFIX = f"{OWN}heartbeat"
 
 
 async def emit_heartbeat(conn: Connection) -> None:
