@@ -140,7 +140,9 @@ def cache_differences(connection: psycopg.Connection, url: str, tables: Sequence
         for table in tables:
             keys = sorted(client.scan_iter(f"{table}:*", count=1000))
             values = client.mget(keys) if keys else []
-            cached = {int(k.decode().partition(":")[2]): json.loads(v) for k, v in zip(keys, values, strict=True)}
+            # A key may be deleted between the two looks.
+            found = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+            cached = {int(key.decode().partition(":")[2]): json.loads(value) for key, value in found}
             rows = connection.execute(f"SELECT id, to_jsonb(t) FROM {table} t").fetchall()
             source = {key: row for key, row in rows if table == "items" or row["version"] > 0}
             different += sum(source.get(key) != cached.get(key) for key in source.keys() | cached.keys())
