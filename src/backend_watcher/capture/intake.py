@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
+from backend_watcher.capture.placing import Placed, Placement, Placements
 from backend_watcher.capture.spill import Spill
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.decode.assemble import Assembler
@@ -20,6 +21,7 @@ from backend_watcher.decode.streams import BlockTaker
 from backend_watcher.decode.tables import make_table
 from backend_watcher.decode.whole import begin_message, commit_message
 from backend_watcher.errors import ProtocolError
+from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 from backend_watcher.postgres import catalog
 from backend_watcher.postgres.connect import Connection
@@ -70,6 +72,7 @@ class Intake:
         *,
         messages: bool = False,
         ddl: Callable[[], None] | None = None,
+        placements: Placements | None = None,
     ) -> None:
         self._journal = journal
         self._observer = observer
@@ -79,6 +82,7 @@ class Intake:
         self._start_lsn = start_lsn
         self._messages = messages
         self._ddl = ddl
+        self._placements = placements if placements is not None else Placements()
         self._assembler: Assembler
         self._block: BlockTaker | None = None
         # When a table was last described: in the stream itself, and in each transaction in progress.
@@ -118,12 +122,63 @@ class Intake:
 
     async def _feed(self, data: bytes, sizes: list[int], start: int = 0) -> int:
         """Feed the assembler to the end, or to a message about a transaction in progress; return how far."""
-        taken = self._assembler.feed(data, sizes, start)
-        while taken < len(sizes) and self._assembler.streamed is None:
-            assert self._assembler.wants is not None
-            self._assembler.define(await self._describer.table(self._assembler.wants))
-            taken = self._assembler.feed(data, sizes, taken)
-        return taken
+        assembler = self._assembler
+        taken = assembler.feed(data, sizes, start)
+        while True:
+            if assembler.watermark is not None:
+                await self._mark(assembler.watermark)
+            elif assembler.wants is not None:
+                table = await self._describer.table(assembler.wants)
+                assembler.define(table)
+                self._placements.described(table)
+            else:
+                return taken
+            if taken == len(sizes):
+                return taken
+            taken = assembler.feed(data, sizes, taken)
+
+    async def _mark(self, content: bytes) -> None:
+        """Put the rows here that belong here, if they are not stale."""
+        assembler = self._assembler
+        assembler.watermark = None
+        placement = self._placements.take(content)
+        if placement is None:
+            return  # of an earlier session, or somebody else's
+        # What came before has to be known to judge; and a block has rows that were read, or none.
+        self._tell()
+        await self._append()
+        judged = placement.judge()
+        if judged is None:
+            placement.tell(Placed(again=True))
+            return
+        data, sizes, stale = judged
+        probes.reach("capture.before_placed")
+        placed = await self._place(placement, data, sizes)
+        placement.tell(Placed(len(sizes), stale, len(data), placed))
+
+    async def _place(self, placement: Placement, data: bytes, sizes: list[int]) -> Position | None:
+        """Feed rows in pieces, and return the position of the last."""
+        assembler, table = self._assembler, placement.table
+        last: Position | None = None
+        before = assembler.table(table.relation_oid)
+        assembler.redefine(table)
+        assembler.reading = True
+        begin = at = number = 0
+        for end, size in enumerate(sizes, 1):
+            at += size
+            if at - begin >= PIECE_BYTES or end == len(sizes):
+                assembler.feed(data[begin:at], sizes[number:end])
+                begin, number = at, end
+                self._tell()
+                last = await self._append() or last
+                probes.reach("capture.placed_piece")
+                # Feedback is due meanwhile, also where the journal always has room.
+                await asyncio.sleep(0)
+        assembler.reading = False
+        if before is not None:
+            # The server's own rows have the shape that it described.
+            assembler.redefine(before)
+        return last
 
     @property
     def _parts(self) -> Spill:
@@ -190,15 +245,18 @@ class Intake:
         assembler = self._assembler
         self.acknowledgement.fed(assembler.commit_end_lsn, assembler.owed, assembler.in_transaction)
 
-    async def _append(self) -> None:
+    async def _append(self) -> Position | None:
+        """Append what was fed, and return the position of its last change."""
         assembler = self._assembler
         owed, size = assembler.owed, assembler.size_bytes
         chunk = assembler.take()
         if chunk is not None:
             probes.reach("capture.before_append")
+            self._placements.note(chunk)
             await self._journal.append(chunk)
             probes.reach("capture.after_append")
             self._observer.captured(chunk.changes, size, chunk.commit_end_lsn)
         elif owed:
             # The commit came apart from its rows, which are in an earlier chunk.
             await self._journal.advance(assembler.commit_end_lsn)
+        return chunk.last if chunk is not None else None

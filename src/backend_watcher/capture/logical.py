@@ -17,7 +17,9 @@ from dataclasses import replace
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
+from backend_watcher.capture.backfill import Backfills
 from backend_watcher.capture.intake import Describer, Intake
+from backend_watcher.capture.placing import Placements
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
 from backend_watcher.capture.spill import Spill
 from backend_watcher.capture.together import run_together
@@ -147,13 +149,16 @@ class LogicalSource:
             prepared.start_lsn,
             messages=prepared.messages,
             ddl=watch.look_now,
+            placements=(placements := Placements()),
         )
+        backfills = Backfills(self._settings.dsn, self._settings.publication, self._journal, placements)
         await run_together(
             self._read(stream, intake),
             self._feedback(stream, acknowledgement, prepared.feedback_seconds),
             self._heartbeat(connection),
             self._leave_with(connection),
             watch.run(self._watch_seconds),
+            backfills.run(describer),
         )
 
     async def _read(self, stream: ReplicationStream, intake: Intake) -> None:

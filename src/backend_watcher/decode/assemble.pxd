@@ -17,6 +17,8 @@ cdef class Assembler:
     cdef readonly object streamed
     cdef readonly set described
     cdef public bint ddl
+    cdef public object watermark
+    cdef public bint reading
     cdef readonly bint in_transaction
     cdef unsigned long long _commit_lsn
     cdef long long _micros

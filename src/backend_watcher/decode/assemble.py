@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
-from backend_watcher.decode.messages import CONTEXT, CONTEXT_BYTES_MAX, DDL, MESSAGES, OWN
+from backend_watcher.decode.messages import BACKFILL, CONTEXT, CONTEXT_BYTES_MAX, DDL, MESSAGES, OWN
 from backend_watcher.decode.pgoutput import (
     KEY,
     NEW,
@@ -71,6 +71,10 @@ class Assembler:
         self.described: set[int] = set()
         # Set where the source says that something was done to a table; the caller takes it back.
         self.ddl = False
+        # Set at a message that says that rows belong here; the caller takes it back.
+        self.watermark: bytes | None = None
+        # Whether rows that were read from tables are being fed. The server sends none.
+        self.reading = False
         # The transaction the next message belongs to.
         self.in_transaction = False
         self._commit_lsn = 0
@@ -106,8 +110,8 @@ class Assembler:
         Returns how many are taken. Fewer than all means that `wants` holds a Relation to be answered with
         `define`; then feed again with what was returned as `start`. Or it means that `streamed` holds a message
         about a transaction in progress, which is the caller's to deal with; then go on after it, and after what
-        belongs to it. Raises ProtocolError, with the offset in the message; the stream ends there, and nothing
-        can be taken after it.
+        belongs to it. Or it means that `watermark` is set: rows may be fed here. Raises ProtocolError, with the
+        offset in the message; the stream ends there, and nothing can be taken after it.
         """
         self.streamed = None
         at = 0
@@ -124,7 +128,7 @@ class Assembler:
                 if size <= XLOG_HEADER or size > len(data) - at:
                     raise ProtocolError(f"a CopyData of {size} bytes", message_type="w")
                 kind = data[at + XLOG_HEADER]
-                if kind == 73 or kind == 85 or kind == 68:  # I, U, D
+                if kind == 73 or kind == 85 or kind == 68 or (kind == 102 and self.reading):  # I, U, D, f
                     self._sizes.append(self._row(kind, data, at + XLOG_HEADER, end, size))
                 elif kind == 66:  # B
                     self._begin(data, at + XLOG_HEADER + 1, end)
@@ -133,6 +137,8 @@ class Assembler:
                     self._commit(data, at + XLOG_HEADER + 1, end)
                     self._sizes.append(size)
                 elif self._other(data, at + XLOG_HEADER, end, size):
+                    # A watermark is taken; what wants an answer, or is about parts, is not.
+                    number, at = (number + 1, end) if self.watermark is not None else (number, at)
                     break
                 number += 1
                 at = end
@@ -152,7 +158,7 @@ class Assembler:
             self._remember(oid, at)
         mark = data[at + 5]
         place = at + 6
-        if kind != 73 and (mark == KEY or mark == OLD):  # noqa: SIM109
+        if (kind == 85 or kind == 68) and (mark == KEY or mark == OLD):  # noqa: SIM109
             place = tuple_end(data, place, end, self._cached_columns)
             if kind == 85:
                 if place >= end:
@@ -263,8 +269,11 @@ class Assembler:
             self._context = message.content
         elif message.prefix == DDL:
             self.ddl = True
+        elif message.prefix == BACKFILL and len(message.content) <= CONTEXT_BYTES_MAX:
+            # Said of the rows that may follow it, as an application says things of its own.
+            self._context = self.watermark = message.content
         self._sizes.append(size)
-        return False
+        return self.watermark is not None
 
     def _of_parts(self, message: PgoutputMessage, at: int) -> bool:
         """Say whether a message is about a transaction in progress, and not about the one that came whole."""

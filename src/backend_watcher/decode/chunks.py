@@ -5,6 +5,7 @@ A chunk's payload is `W2`, the size of a directory, the directory, and then the 
 server sent them. The directory holds what a reader needs to begin in the middle of the stream: the
 transaction that was open with what was said of it, which version of each table is in force from which message on, and
 the sizes of the messages. Integers are big-endian. Blocks stay readable for ever: another layout gets another mark.
+Rows that were read from a table have the kind `f`, which the server does not send, and are laid out like an Insert.
 In `W1`, the layout before, nothing was said of transactions, and a logical message had an ordinal but was no change.
 
 Compiled where a C compiler is at hand (`chunks.pxd` beside this file).
@@ -18,11 +19,11 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from backend_watcher.decode.messages import CONTEXT, CONTEXT_BYTES_MAX, OWN, message_row
+from backend_watcher.decode.messages import BACKFILL, CONTEXT, CONTEXT_BYTES_MAX, OWN, message_row
 from backend_watcher.decode.pgoutput import KEY, NEW, OLD, Message, Truncate, decode
 from backend_watcher.decode.reader import too_short, tuple_end, uint32_at, uint64_at
 from backend_watcher.errors import JournalBroken, ProtocolError
-from backend_watcher.events.change import DELETE, INSERT, TRUNCATE, UPDATE, Change
+from backend_watcher.events.change import DELETE, INSERT, READ, TRUNCATE, UPDATE, Change
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream, Transaction
 
@@ -188,7 +189,7 @@ def _changes(walk: _Walk, data: bytes, count: int) -> None:  # noqa: C901 one lo
         if at > total or at - begin < 1:
             raise JournalBroken("a block's messages are longer than the block")
         kind = data[begin]
-        if kind == 73 or kind == 85 or kind == 68:  # I, U, D
+        if kind == 73 or kind == 85 or kind == 68 or kind == 102:  # I, U, D, f
             if not size & SKIPPED:
                 if at - begin < 6:
                     raise too_short(begin)
@@ -256,7 +257,7 @@ def _change(
     change._old_key_only = False
     mark = data[begin + 5]
     place = begin + 6
-    if kind != 73 and (mark == KEY or mark == OLD):  # noqa: SIM109
+    if (kind == 85 or kind == 68) and (mark == KEY or mark == OLD):  # noqa: SIM109
         change._old_at = place
         change._old_key_only = mark == KEY
         place = tuple_end(data, place, end, columns)
@@ -268,7 +269,7 @@ def _change(
     if kind == 68:
         change.code = DELETE
     else:
-        change.code = INSERT if kind == 73 else UPDATE
+        change.code = INSERT if kind == 73 else (UPDATE if kind == 85 else READ)
         change._new_at = place
         if mark != NEW:
             raise ProtocolError("no new row where it should begin", offset=place - 1, message_type=chr(kind))
@@ -293,7 +294,7 @@ def _is_own(data: bytes, begin: int, end: int) -> bool:
 def _said(data: bytes, begin: int, end: int, transaction: Transaction | None) -> Transaction | None:
     """Return the transaction with what a message of ours says of it."""
     message = _decoded(data, begin, end)
-    if message.prefix == CONTEXT and transaction is not None and len(message.content) <= CONTEXT_BYTES_MAX:
+    if message.prefix in (CONTEXT, BACKFILL) and transaction is not None and len(message.content) <= CONTEXT_BYTES_MAX:
         return transaction.with_context(message.content)
     return transaction
 

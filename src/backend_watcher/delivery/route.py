@@ -86,3 +86,9 @@ class Route:
             for change in changes
             if (rule := rules.get(change.table.full_name)) is not None and (rule.takes_all or rule.wants(change))
         ]
+
+
+def was_read_for(change: Change, subscription: str) -> bool:
+    """Say whether a row that a backfill read is for a subscription; one that names nobody is for all."""
+    names = change.context.get("subscriptions")
+    return not names or subscription in names

@@ -20,11 +20,12 @@ from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
 from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.lanes import spread
 from backend_watcher.delivery.parked import Keeper
+from backend_watcher.delivery.route import was_read_for
 from backend_watcher.delivery.settle import Settler
 from backend_watcher.delivery.steer import Pause, Replay, dump, load_pause, load_replay, pause_note, replay_note
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError, in_one_line
-from backend_watcher.events.change import Change
+from backend_watcher.events.change import READ, Change
 from backend_watcher.events.chunk import Block
 from backend_watcher.events.position import Position
 from backend_watcher.threads import set_threadsafe
@@ -233,13 +234,20 @@ class SubscriptionLoop:
                 if not blocks:
                     self._came_to(durable)
                 for block in blocks:
-                    await self._take(block, self._subscription.route.select(block.changes, block.tables))
+                    await self._take(block, self._chosen(block))
                 if not blocks and self._replay is not None:
                     await self._until(lambda: self._gate.draining or self._all_idle())
                 if not blocks and (self._replay is None or self._keeper.catching_up):
                     await self._news.wait()
         except Draining:
             return
+
+    def _chosen(self, block: Block) -> Sequence[Change]:
+        """Return what of a block is wanted here."""
+        # Rows that were read from a table fill blocks of their own, and say whom they were read for.
+        if block.changes[0].code == READ and not was_read_for(block.changes[0], self.name):
+            return ()
+        return self._subscription.route.select(block.changes, block.tables)
 
     async def _deliver_again(self, replay: Replay) -> None:
         """Deliver what a replay asks for, then let the live stream go on."""
@@ -255,8 +263,7 @@ class SubscriptionLoop:
             await self._gate.passed()
             blocks = await self._journal.read(self._frontier.opened_to, READ_BYTES)
             for block in blocks:
-                chosen = self._subscription.route.select(block.changes, block.tables)
-                await self._take(block, [change.as_replayed() for change in chosen if due.matches(change)])
+                await self._take(block, [change.as_replayed() for change in self._chosen(block) if due.matches(change)])
             if not blocks:
                 break
             if self._clock.now() - noted >= REPLAY_NOTE_SECONDS:

@@ -17,6 +17,7 @@ class Start(StrEnum):
 
     NOW = "now"
     OLDEST = "oldest"
+    BACKFILL = "backfill"
 
 
 @dataclass(frozen=True, slots=True)

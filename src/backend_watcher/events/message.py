@@ -26,6 +26,9 @@ OWN = "backend_watcher."
 DDL = f"{OWN}ddl"
 """The prefix of what an event trigger of ours says of a table."""
 
+BACKFILL = f"{OWN}backfill"
+"""The prefix of what says where rows that were read from a table take their place in the stream."""
+
 FULL_NAME = qualify(SCHEMA, NAME)
 """What messages are called where tables are named. PostgreSQL lets nobody make a table of this schema."""
 

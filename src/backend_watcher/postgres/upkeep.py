@@ -21,6 +21,16 @@ async def emit_heartbeat(conn: Connection) -> None:
     await fetch_all(conn, "emit_message", prefix=HEARTBEAT_PREFIX, content="")
 
 
+async def emit_mark(conn: Connection, prefix: str, content: str) -> None:
+    """Write a message as a transaction of its own: the stream brings it after all that committed before."""
+    await fetch_all(conn, "emit_message", prefix=prefix, content=content)
+
+
+async def without_waiting_for_standbys(conn: Connection) -> None:
+    """Let commits of this session, which change no row, return when they are on the server's own disk."""
+    await fetch_all(conn, "commit_locally")
+
+
 async def existing_tables(conn: Connection, oids: Iterable[int]) -> tuple[str, ...]:
     """Return the names of those tables that still exist, sorted."""
     rows = await fetch_all(conn, "existing_tables", oids=sorted(oids))

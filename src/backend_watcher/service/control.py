@@ -12,10 +12,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from backend_watcher.capture.backfill_jobs import Backfill, all_backfills
 from backend_watcher.capture.budget import judge_wal
 from backend_watcher.capture.schema_notes import open_changes
 from backend_watcher.contracts import JournalState
@@ -199,7 +200,7 @@ class Status:
     """
     Where everything stands. `journal` is None before the first run, `source` without a DSN.
 
-    `schema_changes` are those that nobody has marked as seen, oldest first.
+    `schema_changes` are those that nobody has marked as seen, `backfills` all that are remembered; oldest first.
     """
 
     name: str
@@ -209,6 +210,7 @@ class Status:
     journal: JournalState | None
     subscriptions: tuple[SubscriptionStatus, ...]
     schema_changes: tuple[SchemaChange, ...] = ()
+    backfills: tuple[Backfill, ...] = ()
 
 
 async def status(config: Config, watcher: Watcher | None = None, *, now: Callable[[], float] = time.time) -> Status:
@@ -218,16 +220,13 @@ async def status(config: Config, watcher: Watcher | None = None, *, now: Callabl
     path = config.journal.path
     source = asyncio.create_task(_source(config)) if config.source.dsn else None
     if path.exists():
-        process, journal, subscriptions, changes = await asyncio.to_thread(_look, path, names, now())
+        found = await asyncio.to_thread(_look, config.name, path, names, now())
     else:
-        process, journal, changes = None, None, ()
-        subscriptions = tuple(_never_begun(name) for name in names)
-    return Status(config.name, path, process, await source if source else None, journal, subscriptions, changes)
+        found = Status(config.name, path, None, None, None, tuple(_never_begun(name) for name in names))
+    return replace(found, source=await source if source else None)
 
 
-def _look(
-    path: Path, names: Iterable[str], now: float
-) -> tuple[ProcessStatus | None, JournalState, tuple[SubscriptionStatus, ...], tuple[SchemaChange, ...]]:
+def _look(watcher: str, path: Path, names: Iterable[str], now: float) -> Status:
     with SqliteJournalView(path) as view:
         # Cursors first: what is captured in between then counts as lag, and not as less than none.
         cursors, notes, state = view.cursors(), view.notes(), view.state()
@@ -235,11 +234,15 @@ def _look(
         running = process is not None and process.running
         noted = [name.partition(":")[2] for name in notes if name.startswith("subscription:")]
         every = dict.fromkeys([*names, *cursors, *noted])
-        return (
+        return Status(
+            watcher,
+            path,
             process,
+            None,
             state,
             tuple(_subscription(view, state, name, cursors.get(name), notes, running, now) for name in every),
             tuple(open_changes(notes)),
+            tuple(all_backfills(notes)),
         )
 
 

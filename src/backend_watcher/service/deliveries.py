@@ -20,6 +20,7 @@ from backend_watcher.delivery.run import SubscriptionLoop
 from backend_watcher.delivery.subscription import Start, Subscription
 from backend_watcher.errors import JournalBroken
 from backend_watcher.events.position import START, Position
+from backend_watcher.service.backfilling import begin_with_rows
 from backend_watcher.service.stall import Look, StallWatch
 from backend_watcher.threads import LoopThread
 
@@ -111,6 +112,7 @@ class Deliveries:
             self._stalls.forget(name)
         self._subscriptions = wanted
         cursors = await self._journal.cursors()
+        await begin_with_rows(self._journal, subscriptions, cursors)
         for names in _by_sink(subscriptions):
             if names[0] not in self._groups:
                 self._begin(names, cursors)

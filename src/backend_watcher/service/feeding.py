@@ -24,7 +24,8 @@ class Feeding(TypedDict, total=False):
     | retry_seconds_max | the longest wait between two of them                                              |
     | park              | False: a failing change is tried for ever, and what shares its lane waits         |
     | parked_max        | changes held because of failing keys; at so many the subscription waits           |
-    | start             | where it begins the first time: "now", or "oldest" for all the journal still has  |
+    | start             | where it begins the first time: "now", "oldest" for all the journal still has, or |
+    |                   | "backfill" with the rows that are already in its tables                           |
     """
 
     batch_seconds: float
@@ -36,7 +37,7 @@ class Feeding(TypedDict, total=False):
     retry_seconds_max: float
     park: bool
     parked_max: int
-    start: Literal["now", "oldest"]
+    start: Literal["now", "oldest", "backfill"]
 
 
 NAMES = tuple(Feeding.__annotations__)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from backend_watcher.capture.backfill_jobs import BackfillState
 from backend_watcher.contracts import Audit, Journal
 from backend_watcher.delivery.route import Route
 from backend_watcher.delivery.run import SubscriptionLoop
@@ -19,6 +20,7 @@ from backend_watcher.delivery.steer import Replay
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.position import Position
+from backend_watcher.service.backfilling import ask, steer_backfill
 from backend_watcher.service.schema import mark_seen
 from backend_watcher.sinks.memory import Memory
 
@@ -26,6 +28,9 @@ T = TypeVar("T")
 
 SEEN = "seen"
 """The operation on schema changes; it concerns no subscription."""
+
+BACKFILL = "backfill"
+"""The operation that reads tables; it may concern several subscriptions."""
 
 _LATEST = Position((1 << 63) - 1, 0)
 """As far as the subscription is when the replay begins."""
@@ -36,7 +41,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     One operation on one subscription, by whom, and why.
 
     `number` is a held key's, None for all; `everything` says that a discard takes what waits behind too. `after` and
-    `to` are the range of a replay, `table` a full name and `key` the key's value.
+    `to` are the range of a replay, `table` a full name and `key` the key's value. What begins with `subscriptions` is
+    a backfill's.
     """
 
     operation: str
@@ -49,6 +55,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     to: tuple[int, int] | None = None
     table: str | None = None
     key: str | None = None
+    subscriptions: list[str] = []
+    tables: list[str] = []
+    where: str | None = None
+    keys: list[list[str]] = []
+    rows_per_second_max: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +107,10 @@ async def steer(journal: Journal, loops: Loops, request: Request) -> Answer:
         if operation is None:
             raise ConfigError([f"operation {request.operation!r}: there are {', '.join(_OPERATIONS)}"])
         known = set(loops.names) | (set(await journal.cursors()) if request.operation == "forget" else set())
-        if request.operation != SEEN and request.subscription not in known:
+        named = request.subscriptions if request.operation in _OF_NONE else [request.subscription]
+        if strange := [name for name in named if name not in known]:
             there = ", ".join(sorted(known)) or "none"
-            raise ConfigError([f"subscription {request.subscription!r} is unknown; there are: {there}"])
+            raise ConfigError([f"subscription {name!r} is unknown; there are: {there}" for name in strange])
         said = await operation(journal, loops, request)
     except ConfigError as error:
         return Answer(faults=error.faults)
@@ -111,8 +123,9 @@ async def steer(journal: Journal, loops: Loops, request: Request) -> Answer:
 
 
 def _subject(request: Request) -> str:
-    if request.operation == SEEN:
-        return "schema" if request.number is None else f"schema/{request.number}"
+    if request.operation in _OF_NONE:
+        about = "schema" if request.operation == SEEN else BACKFILL
+        return about if request.number is None else f"{about}/{request.number}"
     return request.subscription if request.number is None else f"{request.subscription}/{request.number}"
 
 
@@ -177,6 +190,25 @@ async def _seen(journal: Journal, loops: Loops, request: Request) -> str:
     return await mark_seen(journal, request.number, request.by)
 
 
+async def _backfill(journal: Journal, loops: Loops, request: Request) -> str:
+    return await ask(
+        journal,
+        request.tables,
+        request.subscriptions,
+        request.by,
+        where=request.where,
+        keys=request.keys,
+        rows_per_second_max=request.rows_per_second_max,
+    )
+
+
+def _backfill_to(state: BackfillState) -> Callable[[Journal, Loops, Request], Coroutine[Any, Any, str]]:
+    async def steer_it(journal: Journal, loops: Loops, request: Request) -> str:
+        return await steer_backfill(journal, request.number, state, at_once=isinstance(loops, StandingLoops))
+
+    return steer_it
+
+
 _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, str]]] = {
     "pause": _pause,
     "resume": _resume,
@@ -185,7 +217,14 @@ _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, s
     "discard": _discard,
     "forget": _forget,
     SEEN: _seen,
+    BACKFILL: _backfill,
+    "backfill_pause": _backfill_to(BackfillState.PAUSED),
+    "backfill_resume": _backfill_to(BackfillState.WAITING),
+    "backfill_cancel": _backfill_to(BackfillState.CANCELLED),
 }
+
+_OF_NONE = frozenset({SEEN, BACKFILL, "backfill_pause", "backfill_resume", "backfill_cancel"})
+"""Operations that are about no single subscription."""
 
 
 class _Clock:

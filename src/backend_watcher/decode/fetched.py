@@ -1,0 +1,93 @@
+r"""
+Rows that COPY brought from a table become messages like the stream's, so that the same bytes hold the same values.
+
+COPY's text form is the one the stream has (manual, COPY, "Text Format"): each column as its type's output function
+writes it, tabs between, a backslash before what would be mistaken, `\N` for NULL. A message is laid out
+like an Insert, and its kind is `f`.
+
+Compiled where a C compiler is at hand (`fetched.pxd` beside this file).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Sequence
+from itertools import starmap
+
+from backend_watcher.errors import ProtocolError
+
+XLOG_HEADER = b"w" + bytes(24)
+"""What stands before each message; of these rows the server said nothing there."""
+
+_SHORT_MAX = 1024
+_SHORT = list(starmap(struct.Struct(">cI").pack, ((b"t", size) for size in range(_SHORT_MAX))))
+_SIZE = struct.Struct(">cI")
+_NULL = b"\\N"
+
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+def fetched_rows(relation_oid: int, columns: int, lines: Sequence[bytes]) -> tuple[bytes, list[int]]:
+    """
+    Return the messages of rows, end to end, and their sizes. A line is one CopyData of COPY's text form.
+
+    Raises ProtocolError where a line has another number of columns.
+    """
+    head = XLOG_HEADER + b"f" + struct.pack(">IcH", relation_oid, b"N", columns)
+    base = len(head)
+    parts: list[bytes] = []
+    sizes: list[int] = []
+    add = parts.append
+    for line in lines:
+        cells = line[:-1].split(b"\t") if columns else []
+        if len(cells) != columns or not line.endswith(b"\n"):
+            raise ProtocolError(f"COPY brought a row of {len(cells)} columns instead of {columns}", message_type="d")
+        add(head)
+        total = base
+        escaped = b"\\" in line
+        for cell in cells:
+            if escaped and b"\\" in cell:
+                if cell == _NULL:
+                    add(b"n")
+                    total += 1
+                    continue
+                cell = _ESCAPE.sub(_unescape, cell)
+            size = len(cell)
+            add(_SHORT[size] if size < _SHORT_MAX else _SIZE.pack(b"t", size))
+            add(cell)
+            total += 5 + size
+        sizes.append(total)
+    return b"".join(parts), sizes
+
+
+def cells_of(line: bytes) -> list[str | None]:
+    """Return the texts of a line, None for NULL; bytes that are not UTF-8 are kept as surrogates."""
+    cells: list[str | None] = []
+    for cell in line.rstrip(b"\n").split(b"\t"):
+        text = _ESCAPE.sub(_unescape, cell) if cell != _NULL else None
+        cells.append(text.decode("utf-8", "surrogateescape") if text is not None else None)
+    return cells
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    # The server writes a backslash and these letters only, though it would read more.
+    what = match[1]
+    return _ESCAPES.get(what, what)
+
+
+def without(data: bytes, sizes: Sequence[int], leave_out: Callable[[int], bool]) -> tuple[bytes, list[int]]:
+    """Return a run of messages without those whose number is to be left out."""
+    parts: list[bytes] = []
+    kept: list[int] = []
+    begin = at = 0
+    for number, size in enumerate(sizes):
+        if leave_out(number):
+            parts.append(data[begin:at])
+            begin = at + size
+        else:
+            kept.append(size)
+        at += size
+    parts.append(data[begin:at])
+    return b"".join(parts), kept
