@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from backend_watcher.capture.backfill_jobs import Backfill
+    from backend_watcher.service.backfilling import Backfill
     from backend_watcher.service.config import Config
 
 app = typer.Typer(

@@ -20,6 +20,8 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.service.config import Config
 
+__all__ = ["Backfill", "ask", "backfills", "begin_with_rows", "progress", "steer_backfill"]
+
 KEYS_MAX = 1000
 """How many keys one backfill may name; with more, a condition is what is wanted."""
 
