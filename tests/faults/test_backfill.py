@@ -32,8 +32,8 @@ ROWS = repeats(4_000, 20_000)
 EACH_PLACE = repeats(1, 20)
 PLACES = (
     "backfill.before_mark",
-    "capture.before_placed",
-    "capture.placed_piece",
+    "backfill.before_placed",
+    "backfill.placed_piece",
     "backfill.placed",
     "backfill.before_note",
     "backfill.after_note",

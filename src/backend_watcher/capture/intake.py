@@ -152,7 +152,7 @@ class Intake:
             placement.tell(Placed(again=True))
             return
         data, sizes, stale = judged
-        probes.reach("capture.before_placed")
+        probes.reach("backfill.before_placed")
         placed = await self._place(placement, data, sizes)
         placement.tell(Placed(len(sizes), stale, len(data), placed))
 
@@ -171,7 +171,7 @@ class Intake:
                 begin, number = at, end
                 self._tell()
                 last = await self._append() or last
-                probes.reach("capture.placed_piece")
+                probes.reach("backfill.placed_piece")
                 # Feedback is due meanwhile, also where the journal always has room.
                 await asyncio.sleep(0)
         assembler.reading = False
