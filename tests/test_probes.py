@@ -52,7 +52,7 @@ def test_an_armed_place_acts_every_time_until_disarmed() -> None:
 
 
 def test_a_place_that_does_not_exist_cannot_be_armed() -> None:
-    with pytest.raises(ValueError, match=r"no probe is named 'journal.commit'; there are: capture\.after_append"):
+    with pytest.raises(ValueError, match=r"no probe is named 'journal.commit'; there are: backfill\.after_note"):
         arm("journal.commit", lambda: None)
 
 
