@@ -38,6 +38,7 @@ async def test_more_than_is_wished_ends_early(conn: Connection) -> None:
     )
     assert not whole
     assert 9 <= len(lines) <= 10
+    await conn.close()
 
 
 async def test_a_statement_that_takes_too_long_may_be_tried_again(conn: Connection) -> None:
