@@ -352,3 +352,37 @@ def test_a_gap_names_its_publication() -> None:
     noticed = gap_noticed("shop", "it was dropped")
     assert (noticed.kind, noticed.table, noticed.needs_reread) == ("publication_altered", "publication shop", True)
     assert "--adopt-slot" in noticed.remedy
+
+
+# Every table that is sent
+
+
+def all_sent(seen: Shapes, *names: str) -> Known:
+    return replace(Known.first("0", seen, names), all_sent=True)
+
+
+def test_a_new_table_that_was_altered_before_the_first_look_is_told_of() -> None:
+    nothing = Shapes({}, {})
+    for known, altered, told in (
+        (all_sent(nothing), True, ["altered_unseen"]),
+        (all_sent(nothing), False, []),
+        (Known.first("0", nothing, []), True, []),
+    ):
+        noticed = differences(known, of(one(altered=altered), MOOD), ["public.a"])
+        assert [(found.kind, found.needs_reread) for found in noticed] == [(kind, True) for kind in told]
+
+
+def test_a_new_table_with_a_type_or_a_partition_that_was_altered_is_told_of() -> None:
+    (noticed,) = differences(all_sent(Shapes({}, {})), of(one(), replace(MOOD, altered=True)), ["public.a"])
+    assert (noticed.kind, noticed.what) == ("altered_unseen", "type mood was altered before the first look at it")
+    part = one(oid=8, name="a_1", parent=7, columns=(), altered=True)
+    seen = Shapes({7: one(), 8: part}, {900: MOOD})
+    (noticed,) = differences(all_sent(Shapes({}, {})), seen, ["public.a"])
+    assert noticed.what.startswith("public.a_1 was altered")
+
+
+def test_a_table_that_was_renamed_and_altered_is_told_of_under_both_names() -> None:
+    known = all_sent(of(one(), MOOD), "public.a")
+    wider = one(name="b", columns=(*one().columns, ColumnShape(3, "c", INT, "integer", False, "", True)), altered=True)
+    told = [(found.kind, found.table) for found in differences(known, of(wider, MOOD), ["public.a", "public.b"])]
+    assert told == [("table_renamed", "public.a"), ("column_added", "public.b")]

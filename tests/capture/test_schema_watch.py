@@ -219,6 +219,31 @@ async def test_what_changes_no_row_unseen_is_not_told(app: App, people: Street, 
     assert json.loads(before)["fingerprint"] != json.loads(await known(people) or "")["fingerprint"]
 
 
+async def test_of_all_tables_those_that_came_later_are_told_of_too(app: App, people: Street) -> None:
+    await app.run(f"CREATE PUBLICATION {people.settings.publication} FOR ALL TABLES")
+    people.change(tables=("public.products",), schema_changes="published")
+    async with people.listening():
+        await eventually(lambda: known(people))
+        # In one round trip: no look can come in between.
+        await app.run(
+            "CREATE TABLE quick (id int PRIMARY KEY); INSERT INTO quick VALUES (1);"
+            " CREATE TABLE same (id int PRIMARY KEY); INSERT INTO same VALUES (1); COMMIT;"
+            " ALTER TABLE quick ADD n int DEFAULT 7"
+        )
+        await people.observer.wait_for(lambda: bool(people.observer.schema_changes))
+        await app.run("ALTER TABLE same ALTER id TYPE bigint")
+        await people.observer.wait_for(lambda: len(people.observer.schema_changes) > 1)
+        await app.run("DROP TABLE quick")
+        await people.observer.wait_for(lambda: len(people.observer.schema_changes) > 2)
+        assert people.task is not None
+        assert not people.task.done()
+    assert plain(people.observer.schema_changes) == [
+        ("altered_unseen", "public.quick", True),
+        ("column_retyped", "public.same", True),
+        ("table_dropped", "public.quick", False),
+    ]
+
+
 async def test_rows_before_and_after_ddl_in_one_transaction_have_their_own_shapes(app: App, people: Street) -> None:
     async with people.listening():
         await eventually(lambda: known(people))

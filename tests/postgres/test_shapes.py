@@ -7,6 +7,7 @@ import msgspec
 from backend_watcher.postgres import shapes, surroundings
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.shapes import Shapes
+from backend_watcher.postgres.surroundings import SCHEMAS_SINCE
 
 from .conftest import make, make_role
 
@@ -66,6 +67,33 @@ async def test_everything_that_matters_is_there(conn: Connection) -> None:
     ]
     assert types["public.mood"].oid in types["public.mood[]"].parts
     assert msgspec.json.decode(msgspec.json.encode(seen), type=Shapes) == seen
+
+
+async def test_what_was_altered_since_it_was_made_is_told_from_what_was_not(conn: Connection) -> None:
+    await make(conn, *TABLES)
+    await make(conn, "CREATE TABLE s (id serial PRIMARY KEY, m mood NOT NULL DEFAULT 'bad', p place)")
+    names = [*NAMES, ("public", "s")]
+    seen = await shapes.look(conn, "p", names, [])
+    assert {one.name for one in seen.relations.values() if one.altered} == {"t"}
+    assert not any(one.altered for one in seen.types.values())
+    await make(conn, "ALTER TABLE r21 ALTER id SET STATISTICS 5", "ALTER TYPE mood RENAME VALUE 'bad' TO 'sad'")
+    await make(conn, "ALTER TYPE place ADD ATTRIBUTE zip text", "VACUUM FULL s", "ANALYZE s", "CREATE INDEX ON s (m)")
+    seen = await shapes.look(conn, "p", names, [])
+    assert {one.name for one in seen.relations.values() if one.altered} == {"t", "r21"}
+    assert {one.name for one in seen.types.values() if one.altered} == {"public.mood", "public.place"}
+
+
+async def test_what_a_publication_sends_is_every_table_by_its_root(conn: Connection) -> None:
+    await make(
+        conn, *TABLES, "CREATE UNLOGGED TABLE u (id int)", "CREATE SCHEMA attic", "CREATE TABLE attic.a (id int)"
+    )
+    assert await shapes.sent(conn, "p") == [("public", "r"), ("public", "t")]
+    await make(conn, "CREATE PUBLICATION every FOR ALL TABLES", "CREATE PUBLICATION part FOR TABLE r21")
+    assert await shapes.sent(conn, "every") == [("attic", "a"), ("public", "r"), ("public", "t")]
+    assert await shapes.sent(conn, "part") == [("public", "r")]
+    if conn.info.server_version >= SCHEMAS_SINCE:
+        await make(conn, "CREATE PUBLICATION whole FOR TABLES IN SCHEMA attic")
+        assert await shapes.sent(conn, "whole") == [("attic", "a")]
 
 
 async def test_a_table_is_found_by_the_oid_it_was_known_by(conn: Connection) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -54,7 +55,8 @@ class LogicalSettings:
     Where to listen, and to which tables (`schema.table`).
 
     With a `spill_folder`, which must be ours alone, a large transaction comes while it is in progress, and waits there
-    for its commit. With `messages` logical messages are captured too, and transactions come whole.
+    for its commit. With `messages` logical messages are captured too, and transactions come whole. `schema_changes`
+    says of which tables they are told: of those here, or of all that the publication sends.
     """
 
     dsn: str
@@ -69,6 +71,7 @@ class LogicalSettings:
     spill_folder: Path | None = None
     max_spill_bytes: int = MAX_SPILL_BYTES
     ddl_triggers: DdlTriggers = "off"
+    schema_changes: Literal["watched", "published"] = "watched"
 
 
 @dataclass(frozen=True, slots=True)

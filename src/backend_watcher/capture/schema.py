@@ -9,7 +9,7 @@ whether the rows have to be read again. Nothing is done to any sink because of o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,8 @@ from backend_watcher.postgres.names import quote
 from backend_watcher.postgres.shapes import ColumnShape, RelationShape, Shapes, TypeShape
 
 REREAD = "Read the rows of {table} again."
+NAMED_MAX = 3
+"""How many of several are named in a line."""
 NOTHING = "Nothing, if your functions and sinks take it."
 
 
@@ -34,11 +36,16 @@ class Noticed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """How the watched tables looked; `tables` says which OID has, or last had, each watched name."""
+    """
+    How the watched tables looked; `tables` says which OID has, or last had, each watched name.
+
+    `all_sent`: every table that the publication sent was among them.
+    """
 
     fingerprint: str
     tables: Mapping[str, int]
     shapes: Shapes
+    all_sent: bool = False
 
     @classmethod
     def first(cls, fingerprint: str, seen: Shapes, names: Iterable[str]) -> Known:
@@ -66,7 +73,12 @@ class Known:
 
 
 def differences(known: Known, seen: Shapes, names: Iterable[str]) -> list[Noticed]:
-    """Return what is different for these watched names, and for any table that the publication would harm."""
+    """
+    Return what is different for these watched names, and for any table that the publication would harm.
+
+    A name that was not watched before is watched from now on. Where every table that is sent was known, its rows were
+    sent from the first: what was done to it before this look is told then.
+    """
     by_name = _by_name(seen)
     parts = (_partitions_of(known.shapes), _partitions_of(seen))
     found: list[Noticed] = []
@@ -75,6 +87,8 @@ def differences(known: Known, seen: Shapes, names: Iterable[str]) -> list[Notice
         if oid is not None:  # else it is watched from now on
             pair = _Pair(name, known.shapes, seen, parts[0].get(oid, {}), parts[1].get(oid, {}))
             found += _table(pair, oid, by_name.get(name))
+        elif known.all_sent and name in by_name:
+            found += _first_seen(known, seen, by_name[name], parts)
     found += _types(known, seen)
     found += _harmed(known.shapes, seen)
     return found
@@ -130,6 +144,34 @@ def _table(pair: _Pair, oid: int, now: RelationShape | None) -> Iterator[Noticed
         yield from _columns(name, was, now, _rewritten(pair, oid))
         yield from _key(name, was, now)
         yield from _partitions(pair)
+
+
+def _first_seen(
+    known: Known,
+    seen: Shapes,
+    now: RelationShape,
+    parts: tuple[Mapping[int, Mapping[int, RelationShape]], Mapping[int, Mapping[int, RelationShape]]],
+) -> Iterator[Noticed]:
+    """Judge a table of a new name, of which rows may have been sent already."""
+    name, was = now.full_name, known.shapes.relations.get(now.oid)
+    pair = _Pair(name, known.shapes, seen, parts[0].get(now.oid, {}), parts[1].get(now.oid, {}))
+    if was is not None and was.parent is None and now.parent is None:
+        # It had another name, under which that is told.
+        yield from _table(pair._replace(before=_renamed_to(known.shapes, now)), now.oid, now)
+        return
+    altered = [one.full_name for one in (now, *pair.has.values()) if one.altered]
+    altered += [
+        f"type {seen.types[used].name}" for used in sorted(_closure(now, seen.types)) if seen.types[used].altered
+    ]
+    if altered:
+        what = f"{', '.join(altered[:NAMED_MAX])} was altered before the first look at it"
+        reason = "rows that were sent before may read otherwise now"
+        yield Noticed("altered_unseen", name, what, True, reason, REREAD.format(table=name))
+
+
+def _renamed_to(before: Shapes, now: RelationShape) -> Shapes:
+    was = replace(before.relations[now.oid], schema=now.schema, name=now.name)
+    return replace(before, relations={**before.relations, now.oid: was})
 
 
 def _dropped(name: str) -> Noticed:

@@ -8,6 +8,7 @@ usual look only compares a fingerprint, which comes with the look at everything 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -78,24 +79,35 @@ class SchemaWatch:
     async def look(self, seen: Surroundings) -> None:
         """Compare, and tell. What was told is written down before it counts as known."""
         known = self._known
-        same = known is not None and known.fingerprint == seen.fingerprint
-        if seen.publication is None or not seen.fingerprint or same:
+        if seen.publication is None or not seen.fingerprint:
+            return
+        sent = await self._sent()
+        all_sent = [qualify(*pair) for pair in sent]
+        names = list(dict.fromkeys([*self.full_names, *all_sent]))
+        if known is not None and known.fingerprint == seen.fingerprint and known.tables.keys() >= set(all_sent):
             return
         # The fingerprint is older than what is looked at now: what changes in between is looked at once more.
         now = await shapes.look(
             self._connection,
             self._settings.publication,
-            self.names,
+            [*self.names, *sent],
             await self.oids(),
             known=known.shapes.relations if known is not None else (),
             needs_identity=not _NEED_IDENTITY.isdisjoint(seen.publication.operations),
         )
         if known is None:
-            self._known = Known.first(seen.fingerprint, now, self.full_names)
+            self._known = Known.first(seen.fingerprint, now, names)
         else:
-            await self.tell(differences(known, now, self.full_names))
-            self._known = known.followed(seen.fingerprint, now, self.full_names)
+            await self.tell(differences(known, now, dict.fromkeys([*names, *known.tables])))
+            self._known = known.followed(seen.fingerprint, now, names)
+        self._known = replace(self._known, all_sent=self._settings.schema_changes == "published")
         await self._journal.set_note(SHAPES, self._known.to_note())
+
+    async def _sent(self) -> list[tuple[str, str]]:
+        """Return every table that is sent, where that is wished for."""
+        if self._settings.schema_changes == "watched":
+            return []
+        return await shapes.sent(self._connection, self._settings.publication)
 
     async def tell(self, noticed: Sequence[Noticed], *, once: bool = False) -> None:
         """Write it down, then say it; with `once`, not what stands open already."""

@@ -11,6 +11,7 @@ from backend_watcher.events.table import qualify
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import for_statement
 from backend_watcher.postgres.queries import fetch_all
+from backend_watcher.postgres.surroundings import SCHEMAS_SINCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class RelationShape:
     `storage` is another number after a rewrite or a truncate, `touched` another text after any change of a column.
     `identified`: an UPDATE could be published. `key` has the numbers of the primary key's columns. A partition has its
     `parent`, and no columns of its own here; `born` says that it was made in the transaction that attached it, and
-    `empty` that there was nothing in it when it was first seen.
+    `empty` that there was nothing in it when it was first seen. `altered`: a column was touched since it was made.
     """
 
     oid: int
@@ -56,6 +57,7 @@ class RelationShape:
     parent: int | None = None
     born: bool = False
     empty: bool = False
+    altered: bool = False
 
     @property
     def full_name(self) -> str:
@@ -65,13 +67,18 @@ class RelationShape:
 
 @dataclass(frozen=True, slots=True)
 class TypeShape:
-    """A type of the user's: what it is `within` (OIDs), the labels of an enum, the attributes of a composite."""
+    """
+    A type of the user's: what it is `within` (OIDs), the labels of an enum, the attributes of a composite.
+
+    `altered`: one of these was touched since it was made.
+    """
 
     oid: int
     name: str
     within: tuple[int, ...] = ()
     labels: tuple[tuple[int, str], ...] = ()
     attributes: tuple[tuple[int, str, int, str], ...] = ()
+    altered: bool = False
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -112,6 +119,15 @@ async def look(
     empty = await _empty(conn, fresh) if fresh and there else set[int]()
     found = {one.oid: replace(one, empty=one.oid in empty) for one in relations}
     return Shapes(found, {one.oid: one for one in types}, needs_identity)
+
+
+async def sent(conn: Connection, publication: str) -> list[tuple[str, str]]:
+    """Return the schema and name of every table that a publication sends, a partition by its root."""
+    schemas: list[str] = []
+    if conn.info.server_version >= SCHEMAS_SINCE:
+        schemas = [row["schema"] for row in await fetch_all(conn, "published_schemas", publication=publication)]
+    rows = await fetch_all(conn, "sent", publication=publication, schemas=schemas)
+    return [(row["schema"], row["name"]) for row in rows]
 
 
 async def _empty(conn: Connection, oids: list[int]) -> set[int]:

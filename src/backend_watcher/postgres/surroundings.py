@@ -14,7 +14,8 @@ from backend_watcher.postgres.slots import SlotFacts, slot_facts
 EVERY_TABLE = 0
 """The entry that stands for FOR ALL TABLES; no object has this OID."""
 
-_SCHEMAS_SINCE = 150_000
+SCHEMAS_SINCE = 150_000
+"""What schemas a publication holds as a whole came with PostgreSQL 15."""
 _OPERATIONS = ("insert", "update", "delete", "truncate")
 
 
@@ -124,7 +125,7 @@ async def _covered(
     """Add what covers tables without naming them. Asked only where that may be: ours names each."""
     if seen["all_tables"]:
         return tuple(replace(table, entries=(EVERY_TABLE, *table.entries)) for table in tables)
-    if conn.info.server_version < _SCHEMAS_SINCE or all(table.entries for table in tables):
+    if conn.info.server_version < SCHEMAS_SINCE or all(table.entries for table in tables):
         return tables
     rows = await fetch_all(conn, "published_schemas", publication=publication)
     schemas = {row["schema"]: row["oid"] for row in rows}

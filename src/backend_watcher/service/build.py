@@ -74,6 +74,7 @@ def build(
         spill_folder=spill_of(config.journal.path) if config.source.streaming else None,
         max_spill_bytes=config.source.max_spill_bytes,
         ddl_triggers=config.source.ddl_triggers,
+        schema_changes=config.source.schema_changes,
     )
     journal = SqliteJournal(
         config.journal.path,

@@ -54,6 +54,8 @@ class SourceConfig:
     """What those may take on this machine's disk until their commit."""
     ddl_triggers: Literal["off", "auto"] = "off"
     """Whether event triggers that tell of schema changes at once are made where the role may."""
+    schema_changes: Literal["watched", "published"] = "watched"
+    """Of which tables schema changes are told: those with a subscription, or all that the publication sends."""
 
 
 @dataclass(frozen=True, slots=True)

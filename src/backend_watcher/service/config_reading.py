@@ -139,6 +139,7 @@ class Reading:
             streaming=source.streaming,
             max_spill_bytes=source.max_spill_bytes,
             ddl_triggers=source.ddl_triggers,
+            schema_changes=source.schema_changes,
         )
 
     def _dsn(self, dsn: str | None) -> str:

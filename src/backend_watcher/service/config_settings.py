@@ -64,6 +64,7 @@ class SourceSettings(_Strict):
         default=MAX_SPILL_BYTES, examples=[MAX_SPILL_BYTES]
     )
     ddl_triggers: Literal["off", "auto"] = Field(default="off", examples=["auto"])
+    schema_changes: Literal["watched", "published"] = Field(default="watched", examples=["published"])
 
 
 class JournalSettings(_Strict):

@@ -6,7 +6,8 @@
 -- names (of all tables: those whose UPDATEs would fail), and all their partitions, at any depth. "identified" says
 -- that an UPDATE can be published. "touched" changes when the catalog row of any column does: a relation that has
 -- other storage, and in which no column was touched, was truncated or only moved; otherwise it was rewritten.
--- "born" says that a partition was made in the transaction that attached it.
+-- "born" says that a partition was made in the transaction that attached it. "altered" says that a column was touched
+-- after the relation was made: the rows of its system columns never are.
 WITH RECURSIVE publication AS (
     SELECT * FROM pg_publication WHERE pubname = %(publication)s
 ), wished AS (
@@ -48,6 +49,8 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts) AS key,
        (SELECT sum(hashtextextended(concat_ws(' ', a.attnum, a.xmin), 0))::text
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) AS touched,
+       EXISTS (SELECT FROM pg_attribute a JOIN pg_attribute s ON s.attrelid = a.attrelid AND s.attname = 'tableoid'
+               WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.xmin <> s.xmin) AS altered,
        (SELECT jsonb_agg(jsonb_build_object(
             'number', a.attnum, 'name', a.attname, 'type_oid', a.atttypid::bigint,
             'type_name', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull, 'generated', a.attgenerated,
@@ -63,7 +66,7 @@ ORDER BY c.oid;
 
 -- name: shape_types
 -- The types of the user's that these types are made of, and those themselves: labels of enums, attributes of
--- composites, what arrays and domains stand for.
+-- composites, what arrays and domains stand for. "altered" says that one of them was touched after the type was made.
 WITH RECURSIVE used (oid) AS (
     SELECT unnest(%(types)s::oid[])
     UNION
@@ -83,10 +86,26 @@ SELECT t.oid::bigint AS oid, format_type(t.oid, NULL) AS name,
        (SELECT jsonb_agg(jsonb_build_array(
             a.attnum, a.attname, a.atttypid::bigint, format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum)
         FROM pg_attribute a
-        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS attributes
+        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS attributes,
+       EXISTS (SELECT FROM pg_enum e WHERE e.enumtypid = t.oid AND e.xmin <> t.xmin)
+       OR EXISTS (SELECT FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0
+                  AND a.xmin <> t.xmin) AS altered
 FROM used JOIN pg_type t ON t.oid = used.oid
 WHERE t.oid >= 16384
 ORDER BY t.oid;
+
+-- name: sent
+-- Every table that a publication sends, a partition by its root. "schemas" are those that it holds as a whole.
+SELECT DISTINCT rn.nspname::text AS schema, root.relname::text AS name
+FROM pg_publication p
+CROSS JOIN pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class root ON root.oid = coalesce(pg_partition_root(c.oid), c.oid)
+JOIN pg_namespace rn ON rn.oid = root.relnamespace
+WHERE p.pubname = %(publication)s AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384
+  AND (p.puballtables OR n.nspname = ANY (%(schemas)s::text[])
+       OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid))
+ORDER BY 1, 2;
 
 -- name: partition_sizes
 -- How much partitions hold. This waits for whoever has locked one, as long as lock_timeout says.
