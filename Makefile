@@ -13,12 +13,13 @@ EXECUTIONS ?= 10000000
 WORKERS ?= 2
 AT_ONCE ?= 3
 VERSIONS ?=
+PLANS ?=
 SUITES ?=
 PARTS = $(abspath $(VENV))/faults.json
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate fuzz check bench bench-workers clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate fuzz judge check bench bench-workers clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +57,10 @@ simulate: $(VENV)/.test ## a subscription's life over and over on a virtual cloc
 
 fuzz: $(VENV)/.test ## broken bytes at every door of the decoder (EXECUTIONS=10000000)
 	cd tests && $(abspath $(PY)) -m fuzz.many --executions $(EXECUTIONS)
+
+judge: $(VENV)/.test ## PostgreSQL's own regression SQL, its tables compared one by one; fetched by apt (PLANS=, JSON=file)
+	cd tests && $(abspath $(PY)) -m judge.run --fetched $(abspath $(VENV))/regress \
+	  $(if $(PLANS),--plans $(PLANS)) $(if $(JSON),--json $(abspath $(JSON)))
 
 check: $(VENV)/.check ## style, types, walls
 	$(VENV)/bin/ruff check

@@ -1,0 +1,1 @@
+"""PostgreSQL's own regression SQL as the load, its tables compared one by one: `make judge`."""
