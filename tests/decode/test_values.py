@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from backend_watcher.decode.values import is_binary_equal, load_binary_of, load_text_of
 from backend_watcher.decode.values_own import Interval, PostgresText
+from backend_watcher.decode.values_range import EMPTY, Multirange, Range
 from backend_watcher.decode.values_types import NAMES, TYPES
 from backend_watcher.errors import ProtocolError
 
@@ -58,6 +59,18 @@ EVERY: list[tuple[str, bytes, bytes, Any]] = [
     ("bit", b"1", b"\0\0\0\x01\x80", "1"),
     ("varbit", b"1", b"\0\0\0\x01\x80", "1"),
     ("pg_lsn", b"0/1", ONE, "0/1"),
+    ("int4range", b"[0,1)", b"\x02\0\0\0\x04\0\0\0\0\0\0\0\x04\0\0\0\x01", Range(0, 1, True)),
+    ("int8range", b"(,1)", b"\x08\0\0\0\x08" + ONE, Range(None, 1)),
+    ("numrange", b"empty", b"\x01", EMPTY),
+    ("tsrange", b"(,)", b"\x18", Range()),
+    ("tstzrange", b"(,infinity]", b"\x0c\0\0\0\x08\x7f" + b"\xff" * 7, Range(None, "infinity", False, True)),
+    ("daterange", b"[2000-01-02,)", b"\x12\0\0\0\x04" + ONE[-4:], Range(date(2000, 1, 2), None, True)),
+    ("int4multirange", b"{}", b"\0\0\0\0", Multirange()),
+    ("int8multirange", b"{(,1)}", b"\0\0\0\x01\0\0\0\x0d\x08\0\0\0\x08" + ONE, Multirange((Range(None, 1),))),
+    *(
+        (name, b"{(,)}", b"\0\0\0\x01\0\0\0\x01\x18", Multirange((Range(),)))
+        for name in ("nummultirange", "tsmultirange", "tstzmultirange", "datemultirange")
+    ),
 ]
 PLAUSIBLE = st.text('0123456789-+.:eE{}[]"\\,;= NaInftyBC/xulrs', max_size=40).map(str.encode)
 

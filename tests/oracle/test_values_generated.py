@@ -177,3 +177,39 @@ def test_text_array(oracle: Any, rows: list[list[str | None]], flat: bool, lower
     bounds = f"[{lower}:{lower + len(items) - 1}]" + ("" if flat else f"[1:{len(rows[0])}]")
     printed, binary = oracle.print_both(f"{bounds}={literal}", "text[]")
     assert same(load_text_of(array_oid)(printed), load_binary_of(array_oid)(binary))
+
+
+BOUNDS = st.sampled_from(["[", "("]), st.sampled_from(["]", ")"])
+
+
+@SOME
+@given(st.none() | INT4, st.none() | INT4, *BOUNDS, st.lists(st.integers(-50, 50), max_size=8))
+def test_ranges(oracle: Any, lower: int | None, upper: int | None, opening: str, closing: str, cuts: list[int]) -> None:
+    assume(lower is None or upper is None or lower <= upper)
+    # The end of the type itself cannot be included: what comes after it is no number of it.
+    assume(upper != (1 << 31) - 1 and lower != (1 << 31) - 1)
+    text = f"{opening}{'' if lower is None else lower},{'' if upper is None else upper}{closing}"
+    check_text(oracle, text, "int4range")
+    check_text(oracle, text, "numrange")
+    points = sorted(set(cuts))
+    pairs = ",".join(f"{opening}{a},{b}{closing}" for a, b in zip(points[::2], points[1::2], strict=False))
+    for kind in ("int8multirange", "nummultirange"):
+        value = check_text(oracle, "{" + pairs + "}", kind)
+        for number in range(-50, 51):
+            there = any(
+                (a < number or (a == number and opening == "[")) and (number < b or (number == b and closing == "]"))
+                for a, b in zip(points[::2], points[1::2], strict=False)
+            )
+            assert (number in value) == there
+
+
+@SOME
+@given(st.integers(MICROS_MIN, MICROS_MAX), st.integers(MICROS_MIN, MICROS_MAX), st.integers(0, 30))
+def test_ranges_of_moments(oracle: Any, one: int, other: int, flags: int) -> None:
+    # Both ends there, and no index flags; a range that is empty is normalized by the server.
+    flags &= 0x06
+    lower, upper = sorted((one, other))
+    assume(lower < upper)
+    data = struct.pack(">BIqIq", flags, 8, lower, 8, upper)
+    for kind in ("tsrange", "tstzrange"):
+        check_binary(oracle, data, kind)

@@ -102,10 +102,6 @@ CASES: dict[str, list[str]] = {
     "pg_lsn": ["0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"],
     "jsonpath": ["$.a[*] ? (@.b > 1)"],
     "refcursor": ["c1"],
-}
-
-# Read from the text form only: str there, bytes in binary.
-TEXT_CASES: dict[str, list[str]] = {
     "int4range": ["empty", "[1,5)", "(,)", "[1,)"],
     "int8range": ["empty", "(,9223372036854775807)", "[-9223372036854775808,0)"],
     "numrange": ["[1.50,2.5]", "(1,)", "[NaN,NaN]", "(-Infinity,Infinity)", "[1.10,1.10]"],
@@ -118,6 +114,10 @@ TEXT_CASES: dict[str, list[str]] = {
     "tsmultirange": ['{["2024-01-01 00:00:00","2024-01-02 00:00:00"),["2025-01-01 00:00:00",)}'],
     "tstzmultirange": ['{["2024-01-01 00:00:00+00","2024-01-02 00:00:00+00")}'],
     "datemultirange": ["{[2024-01-01,2024-02-01),[2025-01-01,infinity)}"],
+}
+
+# Read from the text form only: str there, bytes in binary.
+TEXT_CASES: dict[str, list[str]] = {
     "point": ["(1,2)", "(NaN,-0)", "(Infinity,1e-300)", "(0.1,0.30000000000000004)"],
     "lseg": ["[(0,0),(1,1.5)]"],
     "line": ["{1,-1,0}"],
@@ -147,9 +147,6 @@ TEXT_CASES: dict[str, list[str]] = {
 
 # Arrays of them: a list of str from text, bytes in binary.
 TEXT_ARRAYS: dict[str, list[str]] = {
-    "int4range[]": ['{"[1,5)",empty,NULL}', '{{"(,)"},{empty}}', '[0:0]={"[1,2)"}'],
-    "tstzrange[]": ['{"[\\"2024-01-01 00:00:00+00\\",infinity)"}'],
-    "int4multirange[]": ['{"{[1,2),[5,)}","{}"}'],
     "point[]": ['{"(1,2)","(NaN,-0)"}'],
     "tsvector[]": ["{\"'a':1 'b':2A\",NULL}"],
     "regclass[]": ["{pg_class,-}"],
@@ -187,4 +184,7 @@ ARRAYS: dict[str, list[str]] = {
     "name[]": ["{a}"],
     "pg_lsn[]": ["{0/1}"],
     "xid8[]": ["{1}"],
+    "int4range[]": ['{"[1,5)",empty,NULL}', '{{"(,)"},{empty}}', '[0:0]={"[1,2)"}'],
+    "tstzrange[]": ['{"[\\"2024-01-01 00:00:00+00\\",infinity)"}'],
+    "int4multirange[]": ['{"{[1,2),[5,)}","{}"}'],
 }

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from backend_watcher.decode.values_own import PostgresText
+from backend_watcher.decode.values_range import Multirange, Range
 
 
 def same(left: Any, right: Any) -> bool:
@@ -20,6 +21,9 @@ def same(left: Any, right: Any) -> bool:
         return str(left) == str(right)
     if isinstance(left, PostgresText):
         return left == right and left.type_oid == right.type_oid
+    if isinstance(left, Range | Multirange):
+        # repr, because a bound may be NaN.
+        return repr(left) == repr(right)
     return bool(left == right)
 
 

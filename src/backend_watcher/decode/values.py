@@ -19,6 +19,12 @@ from backend_watcher.decode import values_text as text
 from backend_watcher.decode import values_time as time
 from backend_watcher.decode import values_time_binary as time_binary
 from backend_watcher.decode.values_array import load_array, load_array_binary
+from backend_watcher.decode.values_range import (
+    load_multirange,
+    load_multirange_binary,
+    load_range,
+    load_range_binary,
+)
 from backend_watcher.decode.values_types import TYPES
 from backend_watcher.events.table import Load
 
@@ -79,10 +85,18 @@ _LOADERS: dict[str, tuple[Load, Load]] = {
     "pg_lsn": (text.load_text, printed.print_lsn),
 }
 
+# What a range is a range of; the multirange is called alike.
+_SUBTYPES = {"int4": "int4", "int8": "int8", "num": "numeric", "ts": "timestamp", "tstz": "timestamptz", "date": "date"}
+
+# Partial, not closures: a table may travel to another process, and these can be pickled.
+for _name, _subtype in _SUBTYPES.items():
+    _from_text, _from_binary = _LOADERS[_subtype]
+    _LOADERS[f"{_name}range"] = partial(load_range, _from_text), partial(load_range_binary, _from_binary)
+    _LOADERS[f"{_name}multirange"] = partial(load_multirange, _from_text), partial(load_multirange_binary, _from_binary)
+
 _TEXT: dict[int, Load] = {}
 _BINARY: dict[int, Load] = {}
 
-# Partial, not closures: a table may travel to another process, and these can be pickled.
 for _name, (_oid, _array_oid) in TYPES.items():
     _load_text, _load_binary = _LOADERS.get(_name, (text.load_text, None))
     _TEXT[_oid] = _load_text

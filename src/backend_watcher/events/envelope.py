@@ -64,6 +64,8 @@ ZERO = 48
 JSON_OIDS = frozenset({114, 3802})
 _CODES = dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), COPY)
 _CODES |= dict.fromkeys((18, 19, 25, 1042, 1043), TEXT)
+# Ranges and multiranges, as the server writes them: its text is that of the Python value too.
+_CODES |= dict.fromkeys((3904, 3906, 3908, 3910, 3912, 3926, 4451, 4532, 4533, 4534, 4535, 4536), TEXT)
 _CODES |= dict.fromkeys((1700, 2950, 1082, 1083, 1186), QUOTE)
 # jsonb is written by the server without line breaks, json as the user wrote it.
 _CODES |= {16: BOOL, 114: JSON, 1114: LOCAL, 1184: MOMENT, 3802: COPY}
