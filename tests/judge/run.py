@@ -66,6 +66,7 @@ class Verdict:
     equal: int = 0
     differing: list[dict[str, Any]] = field(default_factory=list)
     told: int = 0
+    told_in_vain: int = 0
     kills: int = 0
     suite_seconds: float = 0.0
     catch_up_seconds: float = 0.0
@@ -137,11 +138,14 @@ def _compare(admin: psycopg.Connection[Any], watched: _Watched, verdict: Verdict
     verdict.tables, verdict.equal = len(found), len(found) - len(differing)
     verdict.unsupported = unsupported(admin)
     told: dict[str, list[str]] = {}
+    reread: set[str] = set()
 
     def all_told() -> bool:
         told.clear()
         for change in watched.schema_changes():
             told.setdefault(change["table"], []).append(f"{change['kind']}: {change['what']}")
+            if change["needs_reread"]:
+                reread.add(change["table"])
         return all(_told(one, told) for one in differing)
 
     begun = time.monotonic()
@@ -149,6 +153,7 @@ def _compare(admin: psycopg.Connection[Any], watched: _Watched, verdict: Verdict
         pause(1.0)
     verdict.told_seconds = round(time.monotonic() - begun, 1)
     verdict.told = sum(map(len, told.values()))
+    verdict.told_in_vain = len(reread.difference(*({one.name, one.told_as} for one in differing)))
     verdict.differing = [{"table": one.name, "why": one.words, "told": _told(one, told)} for one in differing]
 
 
@@ -271,7 +276,8 @@ def lines(verdict: Verdict) -> list[str]:
     said = [
         f"{verdict.name}: {verdict.equal} of {verdict.tables} tables equal, {len(verdict.untold)} others not told",
         f"  suite {verdict.suite_seconds} s, the last row {verdict.catch_up_seconds} s later, {verdict.kills} kills",
-        f"  {verdict.told} schema changes told; never sent: {never}",
+        f"  {verdict.told} schema changes told, to read {verdict.told_in_vain} tables again that are equal",
+        f"  never sent: {never}",
     ]
     for one in verdict.differing:
         told = f"told: {one['told'][0]}" if one["told"] else "NOT TOLD"
