@@ -89,12 +89,13 @@ def unsupported(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 def differences(
     connection: psycopg.Connection[Any], mirror: Mirror, left_out: Collection[str] = ()
-) -> Iterator[Difference | None]:
-    """Compare table by table: None for an equal one."""
+) -> Iterator[tuple[Difference | None, int]]:
+    """Compare table by table: None for an equal one, and how many rows the source has in it."""
     seen = mirror.tables()
     for table in source_tables(connection):
         if table.name not in left_out:
-            yield difference(table, rows_of(connection, table), seen.get(table.oid))
+            rows = rows_of(connection, table)
+            yield difference(table, rows, seen.get(table.oid)), rows.total()
 
 
 def difference(table: SourceTable, rows: Counter[Image], seen: Seen | None) -> Difference | None:

@@ -35,6 +35,8 @@ from .regress import NoRegress, Regress, prepare
 
 EQUAL_MIN = 516
 """Of 533 tables of PostgreSQL 15: what rows alone can keep equal; the others were altered without a row being sent."""
+ROWS_MIN = 100_000
+"""With fewer the suite has not done its work: its files of data may not be readable to the server's account."""
 KILLS = 20
 SCHEDULE_SECONDS_MAX = 900.0
 TOLD_SECONDS_MAX = 60.0
@@ -64,6 +66,7 @@ class Verdict:
     name: str
     tables: int = 0
     equal: int = 0
+    rows: int = 0
     differing: list[dict[str, Any]] = field(default_factory=list)
     told: int = 0
     told_in_vain: int = 0
@@ -81,7 +84,7 @@ class Verdict:
     def passed(self, detector: bool) -> bool:
         """Say whether it is as it has to be."""
         share = self.equal * 533 >= EQUAL_MIN * self.tables
-        return self.tables > 0 and share and not (detector and self.untold)
+        return self.tables > 0 and self.rows >= ROWS_MIN and share and not (detector and self.untold)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def _compare(admin: psycopg.Connection[Any], watched: _Watched, verdict: Verdict
         found = list(differences(admin, mirror, {f"public.{MARKS}"}))
     finally:
         mirror.close()
-    differing = [one for one in found if one is not None]
+    differing = [one for one, _ in found if one is not None]
+    verdict.rows = sum(count for _, count in found)
     verdict.tables, verdict.equal = len(found), len(found) - len(differing)
     verdict.unsupported = unsupported(admin)
     told: dict[str, list[str]] = {}
@@ -273,8 +277,9 @@ def run_suite(regress: Regress, server: EmbeddedPostgres, folder: Path, schedule
 def lines(verdict: Verdict) -> list[str]:
     """Tell a run for people."""
     never = ", ".join(f"{count} {what}" for what, count in verdict.unsupported.items())
+    others = f"{len(verdict.untold)} others not told"
     said = [
-        f"{verdict.name}: {verdict.equal} of {verdict.tables} tables equal, {len(verdict.untold)} others not told",
+        f"{verdict.name}: {verdict.equal} of {verdict.tables} tables ({verdict.rows} rows) equal, {others}",
         f"  suite {verdict.suite_seconds} s, the last row {verdict.catch_up_seconds} s later, {verdict.kills} kills",
         f"  {verdict.told} schema changes told, to read {verdict.told_in_vain} tables again that are equal",
         f"  never sent: {never}",

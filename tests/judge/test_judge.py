@@ -106,11 +106,14 @@ def test_bytes_that_are_no_text_keep_their_identity() -> None:
 
 def test_a_difference_nobody_told_of_fails_the_run() -> None:
     (plan,) = [one for one in PLANS.values() if one.kills]
-    good = Verdict(plan.name, 533, 520, [{"table": "t", "why": "1 rows missing", "told": ["rewritten: was rewritten"]}])
-    bad = Verdict(plan.name, 533, 520, [{"table": "t", "why": "1 rows missing", "told": []}])
+    good = Verdict(
+        plan.name, 533, 520, 400_000, [{"table": "t", "why": "1 rows missing", "told": ["rewritten: was rewritten"]}]
+    )
+    bad = Verdict(plan.name, 533, 520, 400_000, [{"table": "t", "why": "1 rows missing", "told": []}])
     assert (good.passed(True), bad.passed(True), bad.passed(False), bad.untold) == (True, False, True, ["t"])
     assert not Verdict(plan.name).passed(False)
-    assert not Verdict(plan.name, 533, 515).passed(False)
+    assert not Verdict(plan.name, 533, 515, 400_000).passed(False)
+    assert not Verdict(plan.name, 533, 533, 17).passed(False)
     assert "NOT TOLD" in lines(bad)[-1]
 
 
