@@ -85,6 +85,27 @@ async def test_a_value_that_does_not_fit_is_not_cut(conn: Connection) -> None:
     assert await rows(conn) == []
 
 
+async def test_a_type_reads_its_own_text_and_no_cast_does(conn: Connection) -> None:
+    await make(
+        conn,
+        "CREATE TYPE mood AS ENUM ('good', 'bad')",
+        # Of text, a cast makes something else than the type itself reads.
+        "CREATE FUNCTION feel(text) RETURNS mood LANGUAGE sql AS $$ SELECT 'bad'::public.mood $$",
+        "CREATE CAST (text AS mood) WITH FUNCTION feel(text)",
+        "CREATE DOMAIN pointer AS regclass",
+        'CREATE TABLE products (id bigint PRIMARY KEY, name mood, a regclass, b pointer, c "char", d name)',
+    )
+    of = dict.fromkeys(("name", "a", "b", "c", "d"), "text")
+    merge = await merging(conn, table(columns={"id": "int8", **of}))
+    texts = [b"good", b"-", b"-", b'"', rb'a\\"b, {c}']
+    async with conn.transaction():
+        await merge.write(conn, [fields(b"1", *texts), fields(b"2", None, None, None, None, None)], [], {})
+        await merge.write(conn, [fields(b"3", *texts)], [], {}, expected=True)
+    query = "SELECT name::text, a::text, b::text, c::text, d::text FROM public.products ORDER BY id"
+    whole = tuple(text.decode() for text in texts)
+    assert await rows(conn, query) == [whole, (None,) * 5, whole]
+
+
 async def test_what_the_target_computes_is_left_to_it(conn: Connection) -> None:
     await make(
         conn,

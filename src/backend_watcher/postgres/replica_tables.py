@@ -16,12 +16,17 @@ UNKNOWN_TYPE = "<type>"
 
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
-    """A column there: its type without modifier, whether it computes itself, whether it takes only its own numbers."""
+    """
+    A column there: its type without modifier, whether it computes itself, whether it takes only its own numbers.
+
+    `in_array` is the array of the type where a text is to be read as an element of one, and not by a cast.
+    """
 
     name: str
     type: str
     generated: bool
     always: bool
+    in_array: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ async def read_target(conn: Connection, schema: str, name: str) -> Target | None
     if not columns:
         return None
     unique = await ask(conn, "replica_unique", schema=schema, name=name)
-    named = {row["name"]: TargetColumn(row["name"], row["type"], row["generated"], row["always"]) for row in columns}
+    named = {row["name"]: TargetColumn(**row) for row in columns}
     sets = [(frozenset(row["columns"] or ()), row["immediate"]) for row in unique]
     at_once = frozenset(columns for columns, immediate in sets if immediate)
     later = frozenset(columns for columns, immediate in sets if not immediate)

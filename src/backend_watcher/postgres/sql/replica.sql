@@ -77,11 +77,17 @@ WHERE system_identifier = %(system_identifier)s AND slot = %(slot)s AND subscrip
 
 -- name: replica_columns
 -- The columns of a target table. A type without its modifier: a value that is too long is refused and not cut.
+-- "in_array" names the array type where text has a cast to the type by a function: that need not read what the type
+-- itself writes ('-'::text::regclass fails), and an element of an array is read by the type.
 SELECT a.attname::text AS name, format_type(a.atttypid, -1) AS type, a.attgenerated <> '' AS generated,
-       a.attidentity = 'a' AS always
+       a.attidentity = 'a' AS always,
+       CASE WHEN t.typarray <> 0 AND EXISTS (
+           SELECT FROM pg_cast WHERE castsource = 'text'::regtype AND castmethod = 'f'
+           AND casttarget IN (t.oid, t.typbasetype)) THEN format_type(t.typarray, -1) END AS in_array
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid
+JOIN pg_type t ON t.oid = a.atttypid
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p')
   AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum;
