@@ -62,6 +62,7 @@ def test_one_subscription_that_wishes_updates_decides_for_all_tables() -> None:
         ({"can_select": False}, "select_privilege", Level.WARNING),
         ({"row_security": True}, "row_security", Level.WARNING),
         ({"primary_key": (), "replica_identity": "f"}, "no_primary_key", Level.WARNING),
+        ({"deferrable_key": "t_pkey", "replica_identity": "f"}, "deferrable_key", Level.WARNING),
         ({"partition_root": "public.t"}, "partition_of_watched", Level.WARNING),
     ],
 )

@@ -71,7 +71,8 @@ class TableFacts:
 
     `quoted` is its name as a statement needs it. `unidentified` and `without_old_values` name, quoted, the
     relations that hold its rows (the table itself, or its leaf partitions) whose UPDATEs would fail once they
-    are published, and whose replica identity is not FULL.
+    are published, and whose replica identity is not FULL. `deferrable_key` names the constraint of a primary key
+    that two rows may share until the transaction ends.
     """
 
     oid: int
@@ -93,6 +94,7 @@ class TableFacts:
     row_security: bool
     is_partition: bool
     partition_root: str | None
+    deferrable_key: str | None = None
 
     @property
     def full_name(self) -> str:

@@ -71,6 +71,14 @@ def _table(name: str, table: TableFacts, wish: Wish, operations: frozenset[str],
         index = f"USING INDEX {quote(table.candidate_index)}" if table.candidate_index else "(…)"
         message = f"table {table.quoted} has no primary key: its rows cannot be told apart"
         yield warning("no_primary_key", name, message, f"ALTER TABLE {table.quoted} ADD PRIMARY KEY {index};")
+    elif table.deferrable_key is not None:
+        columns = ", ".join(map(quote, table.primary_key))
+        message = (
+            f"the primary key of {table.quoted} is deferrable: two rows may have one key inside a transaction, and "
+            "where rows swap their keys, what is kept by the key (a cache, a replica, your function) may lose one"
+        )
+        again = f"DROP CONSTRAINT {quote(table.deferrable_key)}, ADD PRIMARY KEY ({columns})"
+        yield warning("deferrable_key", name, message, f"ALTER TABLE {table.quoted} {again};")
     if wish.old_values and table.without_old_values and table.is_identified:
         message = f"changes of {table.quoted} do not carry the old values that a subscription compares"
         yield warning("old_values", name, message, mend_old_values(table))

@@ -88,6 +88,8 @@ SELECT w.number::int - 1 AS index, c.oid, n.nspname::text AS schema, c.relname::
         CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts) AS primary_key,
+       (SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+        WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate) AS deferrable_key,
        (SELECT jsonb_agg(jsonb_build_object(
             'name', a.attname, 'type_oid', a.atttypid::bigint, 'modifier', a.atttypmod,
             'type_name', format_type(a.atttypid, a.atttypmod), 'generated', a.attgenerated,
