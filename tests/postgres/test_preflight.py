@@ -196,6 +196,11 @@ async def test_a_superuser_is_told_that_less_would_do(dsn: str) -> None:
     report.raise_if_faulty()
 
 
+async def test_a_superuser_that_is_meant_is_not_told(dsn: str) -> None:
+    report = await check(dsn, slot=SLOT, publication=PUBLICATION, tables={}, allow_superuser=True)
+    assert report.warnings == ()
+
+
 async def test_a_table_that_is_missing_comes_with_the_name_that_was_meant(dsn: str, conn: Connection) -> None:
     await make(conn, "CREATE SCHEMA sales; CREATE TABLE sales.orders (id int PRIMARY KEY)")
     report = await look(dsn, {"orders": Wish()})
@@ -403,5 +408,6 @@ def test_every_finding_is_provoked_somewhere() -> None:
     here = Path(__file__).parent
     tests = (here / "test_preflight.py").read_text() + (here / "test_server_findings.py").read_text()
     tests += (here / "test_ddl_triggers.py").read_text()
+    tests += (here / "test_privileges.py").read_text()
     assert len(made) > 25
     assert [name for name in sorted(made) if f'"{name}"' not in tests] == []

@@ -39,6 +39,24 @@ async def test_known_texts(said: str, kind: type[Exception]) -> None:
     assert "\n" not in error.message
 
 
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ('FATAL:  role "w" is not permitted to log in', 'ALTER ROLE "certificate" LOGIN;'),
+        ('FATAL:  permission denied for database "shop"', 'GRANT CONNECT ON DATABASE "shop" TO "certificate";'),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "w", database "shop", no encryption', "10.0.0.2/32"),
+        ('FATAL:  no pg_hba.conf entry for host "fe80::1", user "w", database "shop", SSL encryption', "fe80::1/128"),
+        ('FATAL:  pg_hba.conf rejects connection for host "10.0.0.2", user "w", database "d"', '"shop" "certificate"'),
+        ("FATAL:  sorry, too many clients already", "max_connections"),
+    ],
+)
+async def test_what_grants_it_is_named(said: str, remedy: str) -> None:
+    error = await explain(psycopg.OperationalError(_BEFORE + said), _NOWHERE)
+    assert remedy in error.remedy
+    nobody = await explain(psycopg.OperationalError(_BEFORE + said), {"host": "h"})
+    assert "certificate" not in nobody.remedy
+
+
 async def test_an_unknown_text_of_a_server_that_is_gone_is_worth_another_try() -> None:
     error = await explain(psycopg.OperationalError("FATAL:  keluhan lain"), _NOWHERE)
     assert isinstance(error, SourceUnavailable)

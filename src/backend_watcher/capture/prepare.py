@@ -72,6 +72,7 @@ class LogicalSettings:
     max_spill_bytes: int = MAX_SPILL_BYTES
     ddl_triggers: DdlTriggers = "off"
     schema_changes: Literal["watched", "published"] = "watched"
+    allow_superuser: bool = False
 
 
 @dataclass(frozen=True, slots=True)

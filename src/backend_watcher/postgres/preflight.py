@@ -16,7 +16,9 @@ from backend_watcher.postgres.connect import Connection, address_of, connect
 from backend_watcher.postgres.ddl_triggers import DdlTriggers, are_there, judge_triggers
 from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok, warning
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
+from backend_watcher.postgres.privileges import judge_withheld, withheld
 from backend_watcher.postgres.server_findings import VERSION_MIN, judge_server, judge_slot, judge_version
+from backend_watcher.postgres.slots import SlotFacts, WalSender
 from backend_watcher.postgres.table_findings import judge_publication, judge_tables
 from backend_watcher.postgres.translate import translating
 
@@ -33,6 +35,7 @@ async def check(
     tables: Mapping[str, Wish],
     max_wal_bytes: int | None = None,
     ddl_triggers: DdlTriggers = "off",
+    allow_superuser: bool = False,
 ) -> Report:
     """
     Look at everything the watcher needs of a source.
@@ -48,9 +51,14 @@ async def check(
             if conn.info.server_version < VERSION_MIN:
                 findings.extend(judge_version(conn.info.server_version))
                 return Report(tuple(findings))
+            if refused := list(judge_withheld(await withheld(conn), conn.info.user)):
+                return Report((*findings, *refused))
             server = await catalog.server(conn)
             findings.extend(_pooler(conn, server))
-            findings.extend(await _findings(conn, server, slot, publication, tables, max_wal_bytes))
+            slot_facts = await slots.look(conn, slot)
+            findings.extend(judge_server(server, slot_facts, max_wal_bytes, allow_superuser))
+            findings.extend(judge_slot(slot, slot_facts, server, await _reader(conn, slot_facts)))
+            findings.extend(await _of_tables(conn, server, publication, tables, slot_facts is not None))
             findings.extend(judge_triggers(ddl_triggers, await are_there(conn), server))
         if _NO_WALSENDER.isdisjoint(finding.code for finding in Report(tuple(findings)).faults):
             findings.append(await _replication(dsn, server))
@@ -60,19 +68,19 @@ async def check(
     return Report(tuple(findings))
 
 
-async def _findings(
-    conn: Connection, server: Server, slot: str, publication: str, tables: Mapping[str, Wish], max_wal_bytes: int | None
+async def _reader(conn: Connection, slot: SlotFacts | None) -> WalSender | None:
+    if slot is None or slot.active_pid is None:
+        return None
+    return next(iter(await slots.walsenders(conn, pid=slot.active_pid)), None)
+
+
+async def _of_tables(
+    conn: Connection, server: Server, publication: str, tables: Mapping[str, Wish], slot_exists: bool
 ) -> list[Finding]:
-    slot_facts = await slots.look(conn, slot)
-    reader = None
-    if slot_facts is not None and slot_facts.active_pid is not None:
-        reader = next(iter(await slots.walsenders(conn, pid=slot_facts.active_pid)), None)
     publication_facts = await publications.look(conn, publication)
     found = await catalog.find_tables(conn, tables)
     return [
-        *judge_server(server, slot_facts, max_wal_bytes),
-        *judge_slot(slot, slot_facts, server, reader),
-        *judge_publication(publication, publication_facts, found, tables, server, slot_facts is not None),
+        *judge_publication(publication, publication_facts, found, tables, server, slot_exists),
         *judge_tables(found, tables, publication_facts, server),
     ]
 

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 from backend_watcher.errors import SourceError, SourceRefused, SourceUnavailable
+from backend_watcher.postgres.names import quote
 from backend_watcher.postgres.translate import error_of, one_line
 
 # The first text that is found counts: `permission denied for database "x"` is about the permission.
@@ -56,6 +57,7 @@ SHUTDOWN_SECONDS = 10.0
 _SILENT = ("08001", "08006", "57P03")
 _BEFORE_REASON = re.compile(r".*(?:connection failed|connection is bad| failed):\s", re.DOTALL)
 _AFTER_REASON = re.compile(r"\s+(?:DETAIL:|HINT:|Is the server running)", re.DOTALL)
+_NO_HBA_LINE = re.compile(r'pg_hba\.conf .* host "([0-9a-f.:]+)"')
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 
 
@@ -70,12 +72,30 @@ async def explain(error: Exception, parameters: Mapping[str, Any]) -> SourceErro
     refusal = f"PostgreSQL at {place} refuses {_who(parameters)}: {reason}"
     if state is not None:
         told = error_of(state, silence if state in _SILENT else refusal)
+        told.remedy = _mend(reason, parameters) or told.remedy
         if _SHUTTING_DOWN in reason:
             told.after_seconds = SHUTDOWN_SECONDS
         return told
     if "FATAL:" in reason and await asyncio.to_thread(_ping, parameters) == Ping.OK:
         return SourceRefused(refusal)
     return SourceUnavailable(silence)
+
+
+def _mend(reason: str, parameters: Mapping[str, Any]) -> str | None:
+    """Return what grants a connection that was refused for want of a right; None where nothing can be named."""
+    user, database = parameters.get("user"), parameters.get("dbname")
+    if not user or not database:
+        return None
+    role = quote(str(user))
+    if "is not permitted to log in" in reason:
+        return f"ALTER ROLE {role} LOGIN;"
+    if "permission denied for database" in reason:
+        return f"GRANT CONNECT ON DATABASE {quote(str(database))} TO {role};"
+    if match := _NO_HBA_LINE.search(reason):
+        width = 128 if ":" in match[1] else 32
+        line = f"hostssl {quote(str(database))} {role} {match[1]}/{width} scram-sha-256"
+        return f"{line} -- in pg_hba.conf, above others that match; then SELECT pg_reload_conf();"
+    return None
 
 
 def place_of(parameters: Mapping[str, Any]) -> str:

@@ -40,12 +40,14 @@ def judge_version(version: int) -> Iterator[Finding]:
     yield ok("version", "server", f"PostgreSQL {major}.{minor}")
 
 
-def judge_server(server: Server, slot: SlotFacts | None, max_wal_bytes: int | None = None) -> Iterator[Finding]:
+def judge_server(
+    server: Server, slot: SlotFacts | None, max_wal_bytes: int | None = None, allow_superuser: bool = False
+) -> Iterator[Finding]:
     """Judge the settings of the server and the rights of our role; `max_wal_bytes` is how much WAL we may hold."""
     yield from judge_version(server.version)
     yield from _wal_level(server)
     yield from _room(server, slot)
-    yield from _role(server)
+    yield from _role(server, allow_superuser)
     yield from _recovery(server)
     yield from _limits(server, max_wal_bytes)
     yield from _synchronous(server)
@@ -111,9 +113,11 @@ def _room(server: Server, slot: SlotFacts | None) -> Iterator[Finding]:
             yield ok(setting, "server", f"{setting} is {most}, and {used} are in use")
 
 
-def _role(server: Server) -> Iterator[Finding]:
+def _role(server: Server, allow_superuser: bool) -> Iterator[Finding]:
     role = quote(server.role)
-    if server.is_superuser:
+    if server.is_superuser and allow_superuser:
+        yield ok("role", server.role, f"role {role} is a superuser, which source.allow_superuser allows")
+    elif server.is_superuser:
         message = f"role {role} is a superuser; the watcher needs far less"
         yield warning("superuser", server.role, message, "CREATE ROLE watcher LOGIN REPLICATION PASSWORD '…';")
     elif not server.has_replication:

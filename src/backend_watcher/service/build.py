@@ -75,6 +75,7 @@ def build(
         max_spill_bytes=config.source.max_spill_bytes,
         ddl_triggers=config.source.ddl_triggers,
         schema_changes=config.source.schema_changes,
+        allow_superuser=config.source.allow_superuser,
     )
     journal = SqliteJournal(
         config.journal.path,

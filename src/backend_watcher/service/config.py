@@ -56,6 +56,8 @@ class SourceConfig:
     """Whether event triggers that tell of schema changes at once are made where the role may."""
     schema_changes: Literal["watched", "published"] = "watched"
     """Of which tables schema changes are told: those with a subscription, or all that the publication sends."""
+    allow_superuser: bool = False
+    """Whether a superuser's DSN is meant, so that nothing is said about it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ class Reading:
             max_spill_bytes=source.max_spill_bytes,
             ddl_triggers=source.ddl_triggers,
             schema_changes=source.schema_changes,
+            allow_superuser=source.allow_superuser,
         )
 
     def _dsn(self, dsn: str | None) -> str:

@@ -65,6 +65,7 @@ class SourceSettings(_Strict):
     )
     ddl_triggers: Literal["off", "auto"] = Field(default="off", examples=["auto"])
     schema_changes: Literal["watched", "published"] = Field(default="watched", examples=["published"])
+    allow_superuser: bool = Field(default=False, examples=[True])
 
 
 class JournalSettings(_Strict):

@@ -87,6 +87,7 @@ async def check(config: Config, watcher: Watcher | None) -> Report:
             tables=wishes_of(wanted),
             max_wal_bytes=config.source.max_wal_bytes,
             ddl_triggers=config.source.ddl_triggers,
+            allow_superuser=config.source.allow_superuser,
         ),
         asyncio.gather(*(_try_sink(one) for one in wanted)),
     )

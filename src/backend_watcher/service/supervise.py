@@ -167,6 +167,7 @@ async def _preflight(plan: Plan) -> Report:
         tables=plan.wishes,
         max_wal_bytes=settings.max_wal_bytes,
         ddl_triggers=settings.ddl_triggers,
+        allow_superuser=settings.allow_superuser,
     )
 
 

@@ -1,0 +1,14 @@
+-- What our role may not do. These only read.
+
+-- name: withheld
+-- Of the catalogs and functions whose names are given, those that were taken away from everybody, and so from our role.
+SELECT 'EXECUTE ON FUNCTION ' || p.oid::regprocedure AS privilege
+FROM pg_proc p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (%(names)s::text[])
+  AND NOT 'bytea'::regtype = ANY (p.proargtypes::oid[]) AND NOT has_function_privilege(p.oid, 'EXECUTE')
+UNION ALL
+SELECT 'SELECT ON ' || c.oid::regclass
+FROM pg_class c
+WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname = ANY (%(names)s::text[])
+  AND NOT has_table_privilege(c.oid, 'SELECT')
+ORDER BY 1;
