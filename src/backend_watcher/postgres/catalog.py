@@ -9,6 +9,7 @@ from typing import Any
 
 from backend_watcher.errors import PreflightFailed, SourceRefused
 from backend_watcher.events.table import qualify
+from backend_watcher.postgres import providers
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import for_statement, format_name, parse_name
 from backend_watcher.postgres.queries import fetch_all, fetch_one
@@ -122,10 +123,14 @@ class Found:
 
 async def server(conn: Connection) -> Server:
     """Ask what this server is."""
-    row = await fetch_one(conn, "server")
+    row = await fetch_one(conn, "server", settings=providers.MARKER_SETTINGS, roles=providers.MARKER_ROLES)
     if row is None:
         raise SourceRefused("the role of this session was dropped")
-    return Server(**row | {"flush_lsn": read_lsn(row["flush_lsn"] or "0/0")})
+    hints = providers.Hints(
+        frozenset(row.pop("marker_settings")), frozenset(row.pop("marker_roles")), conn.info.host, row.pop("patroni")
+    )
+    flush_lsn = read_lsn(row.pop("flush_lsn") or "0/0")
+    return Server(**row, flush_lsn=flush_lsn, provider=providers.provider_of(hints))
 
 
 async def find_tables(conn: Connection, names: Iterable[str]) -> Found:

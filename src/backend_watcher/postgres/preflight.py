@@ -17,7 +17,13 @@ from backend_watcher.postgres.ddl_triggers import DdlTriggers, are_there, judge_
 from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok, warning
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
 from backend_watcher.postgres.privileges import judge_withheld, withheld
-from backend_watcher.postgres.server_findings import VERSION_MIN, judge_server, judge_slot, judge_version
+from backend_watcher.postgres.server_findings import (
+    VERSION_MIN,
+    judge_provider,
+    judge_server,
+    judge_slot,
+    judge_version,
+)
 from backend_watcher.postgres.slots import SlotFacts, WalSender
 from backend_watcher.postgres.table_findings import judge_publication, judge_tables
 from backend_watcher.postgres.translate import translating
@@ -57,6 +63,7 @@ async def check(
             findings.extend(_pooler(conn, server))
             slot_facts = await slots.look(conn, slot)
             findings.extend(judge_server(server, slot_facts, max_wal_bytes, allow_superuser))
+            findings.extend(judge_provider(server.provider, server.version, slot, server.database))
             findings.extend(judge_slot(slot, slot_facts, server, await _reader(conn, slot_facts)))
             findings.extend(await _of_tables(conn, server, publication, tables, slot_facts is not None))
             findings.extend(judge_triggers(ddl_triggers, await are_there(conn), server))

@@ -8,20 +8,18 @@ from backend_watcher.postgres.catalog import Server
 from backend_watcher.postgres.connect import APPLICATION_NAME
 from backend_watcher.postgres.findings import Finding, fault, ok, warning
 from backend_watcher.postgres.names import quote
+from backend_watcher.postgres.providers import PROVIDERS, to_change, to_make_logical, to_replicate
 from backend_watcher.postgres.slots import PLUGIN, SlotFacts, WalSender
 from backend_watcher.postgres.standbys import standby_names
 
 VERSION_MIN = 140_000
+FAILOVER_SLOTS_SINCE = 170_000
 IDLE_SLOT_TIMEOUT_SECONDS_MIN = 24 * 3600
 _ROOM = 10
 """How many slots or walsenders more a remedy asks for."""
 
 # Before these, ALTER PUBLICATION beside a running transaction could lose changes of that transaction.
 _MINORS_SAFE = {14: 18, 15: 13, 16: 9, 17: 5}
-_WAL_LEVEL_REMEDIES = {
-    "rds": "set rds.logical_replication = 1 in the parameter group; then restart PostgreSQL",
-    "cloudsql": "set the flag cloudsql.logical_decoding = on; then restart PostgreSQL",
-}
 
 
 def judge_version(version: int) -> Iterator[Finding]:
@@ -54,6 +52,18 @@ def judge_server(
     if server.encoding == "SQL_ASCII":
         message = f"database {server.database!r} has encoding SQL_ASCII: text that is not UTF-8 cannot go out as JSON"
         yield warning("encoding", "server", message, "CREATE DATABASE … ENCODING 'UTF8', and move the data there")
+
+
+def judge_provider(provider: str | None, version: int, slot: str, database: str) -> Iterator[Finding]:
+    """Note what is special about a managed server."""
+    if provider is None:
+        return
+    known = PROVIDERS[provider]
+    yield ok("provider", "server", "; ".join([f"this is {known.name}", *known.notes]))
+    if provider == "patroni" and version < FAILOVER_SLOTS_SINCE:
+        message = f"after a failover slot {slot!r} is missing or begins anew: changes in between would be lost"
+        remedy = f"patronictl edit-config -s slots.{slot}.type=logical -s slots.{slot}.plugin=pgoutput"
+        yield warning("patroni_slot", "server", message, f"{remedy} -s slots.{slot}.database={database}")
 
 
 def judge_slot(name: str, slot: SlotFacts | None, server: Server, reader: WalSender | None) -> Iterator[Finding]:
@@ -94,8 +104,7 @@ def _wal_level(server: Server) -> Iterator[Finding]:
     if server.wal_level == "logical":
         yield ok("wal_level", "server", "wal_level is logical")
         return
-    remedy = "ALTER SYSTEM SET wal_level = logical; -- then restart PostgreSQL"
-    remedy = _WAL_LEVEL_REMEDIES.get(server.provider or "", remedy)
+    remedy = to_make_logical(server.provider)
     yield fault("wal_level", "server", f"wal_level is {server.wal_level}, and has to be logical", remedy)
 
 
@@ -107,7 +116,7 @@ def _room(server: Server, slot: SlotFacts | None) -> Iterator[Finding]:
     )
     for setting, used, most, ours in rows:
         if used >= most and not ours:
-            remedy = f"ALTER SYSTEM SET {setting} = {most + _ROOM}; -- then restart PostgreSQL"
+            remedy = to_change(server.provider, setting, most + _ROOM, restart=True)
             yield fault(setting, "server", f"{setting} is {most}, and {used} are in use", remedy)
         else:
             yield ok(setting, "server", f"{setting} is {most}, and {used} are in use")
@@ -121,7 +130,7 @@ def _role(server: Server, allow_superuser: bool) -> Iterator[Finding]:
         message = f"role {role} is a superuser; the watcher needs far less"
         yield warning("superuser", server.role, message, "CREATE ROLE watcher LOGIN REPLICATION PASSWORD '…';")
     elif not server.has_replication:
-        grant = f"GRANT rds_replication TO {role};" if server.provider == "rds" else f"ALTER ROLE {role} REPLICATION;"
+        grant = to_replicate(server.provider, server.role)
         yield fault("replication_privilege", server.role, f"role {role} may not replicate", grant)
     else:
         yield ok("role", server.role, f"role {role} may replicate")
@@ -136,7 +145,7 @@ def _recovery(server: Server) -> Iterator[Finding]:
 def _limits(server: Server, max_wal_bytes: int | None) -> Iterator[Finding]:
     if server.max_slot_wal_keep_bytes is None:
         message = "max_slot_wal_keep_size has no limit: if the watcher stays away, WAL fills the server's disk"
-        remedy = "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; SELECT pg_reload_conf();"
+        remedy = to_change(server.provider, "max_slot_wal_keep_size", "10GB")
         yield warning("max_slot_wal_keep_size", "server", message, remedy)
     elif max_wal_bytes is not None and server.max_slot_wal_keep_bytes < max_wal_bytes:
         megabytes = -(-max_wal_bytes // (1 << 20))
@@ -144,12 +153,12 @@ def _limits(server: Server, max_wal_bytes: int | None) -> Iterator[Finding]:
             f"max_slot_wal_keep_size is {server.max_slot_wal_keep_bytes >> 20} MB, below source.max_wal_bytes "
             f"({megabytes} MB): PostgreSQL gives up the slot before the alarm"
         )
-        remedy = f"ALTER SYSTEM SET max_slot_wal_keep_size = '{megabytes}MB'; SELECT pg_reload_conf();"
+        remedy = to_change(server.provider, "max_slot_wal_keep_size", f"{megabytes}MB")
         yield warning("max_slot_wal_keep_size", "server", message, remedy)
     seconds = server.idle_slot_timeout_seconds
     if seconds is not None and seconds < IDLE_SLOT_TIMEOUT_SECONDS_MIN:
         message = f"idle_replication_slot_timeout is {seconds:.0f} s: a watcher away for longer loses its slot"
-        remedy = "ALTER SYSTEM SET idle_replication_slot_timeout = '3d'; SELECT pg_reload_conf();"
+        remedy = to_change(server.provider, "idle_replication_slot_timeout", "3d")
         yield warning("idle_replication_slot_timeout", "server", message, remedy)
 
 
@@ -157,6 +166,6 @@ def _synchronous(server: Server) -> Iterator[Finding]:
     for name in standby_names(server.synchronous_standby_names):
         if name == "*" or name.lower().startswith(APPLICATION_NAME):
             message = f"synchronous_standby_names names {name!r}: the application's commits would wait for the watcher"
-            remedy = "ALTER SYSTEM SET synchronous_standby_names = '…'; SELECT pg_reload_conf(); -- name the standbys"
+            remedy = to_change(server.provider, "synchronous_standby_names", "…", note=" -- name the standbys")
             yield fault("synchronous_standby_names", "server", message, remedy)
             return

@@ -31,8 +31,11 @@ SELECT current_setting('server_version_num')::int AS version,
            WHERE granted.rolname = 'rds_replication' AND pg_has_role(current_user, granted.oid, 'MEMBER')
        ) AS has_replication,
        has_database_privilege(current_database(), 'CREATE') AS can_create,
-       CASE WHEN current_setting('rds.logical_replication', true) IS NOT NULL THEN 'rds'
-            WHEN current_setting('cloudsql.logical_decoding', true) IS NOT NULL THEN 'cloudsql' END AS provider
+       ARRAY(SELECT name FROM unnest(%(settings)s::text[]) AS name WHERE current_setting(name, true) IS NOT NULL)
+           AS marker_settings,
+       ARRAY(SELECT known.rolname::text FROM pg_roles known WHERE known.rolname = ANY (%(roles)s::text[]))
+           AS marker_roles,
+       EXISTS (SELECT FROM pg_stat_activity WHERE application_name ILIKE 'patroni%%') AS patroni
 FROM pg_roles
 WHERE rolname = current_user;
 
