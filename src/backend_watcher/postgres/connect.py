@@ -46,6 +46,7 @@ KEEPALIVE_COUNT = 3
 TCP_USER_TIMEOUT_MILLISECONDS = 30_000
 _NAME_BYTES = 63
 
+SEARCH_PATH = "pg_catalog"
 _TEXT_SETTINGS = {
     "DateStyle": "ISO,YMD",
     "IntervalStyle": "postgres",
@@ -53,7 +54,7 @@ _TEXT_SETTINGS = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "lc_monetary": "C",
-    "search_path": "pg_catalog",
+    "search_path": SEARCH_PATH,
     # How names are written (regclass), and whether NULL in an array is read as one.
     "quote_all_identifiers": "off",
     "array_nulls": "on",
@@ -147,6 +148,11 @@ def address_of(dsn: str) -> str:
     """Name the server and database of a DSN for people, without user or password."""
     parameters = _read(dsn)
     return f"{place_of(parameters)}/{parameters.get('dbname') or ''}"
+
+
+def host_of(dsn: str) -> str:
+    """Return the host that a DSN names; empty where it names none."""
+    return str(_read(dsn).get("host") or "")
 
 
 def _parameters(dsn: str, purpose: str, replication: bool, read_only: bool) -> dict[str, Any]:

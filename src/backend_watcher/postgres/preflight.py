@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backend_watcher.errors import SourceError, WatcherError
-from backend_watcher.postgres import catalog, publications, slots
+from backend_watcher.postgres import catalog, poolers, publications, slots
 from backend_watcher.postgres.catalog import Server
-from backend_watcher.postgres.connect import Connection, address_of, connect
+from backend_watcher.postgres.connect import Connection, address_of, connect, host_of
 from backend_watcher.postgres.ddl_triggers import DdlTriggers, are_there, judge_triggers
-from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok, warning
+from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
+from backend_watcher.postgres.poolers import DIRECT, judge_host, judge_session
 from backend_watcher.postgres.privileges import judge_withheld, withheld
 from backend_watcher.postgres.server_findings import (
     VERSION_MIN,
@@ -52,6 +53,7 @@ async def check(
     check_publication_name(publication)
     findings: list[Finding] = []
     try:
+        findings.extend(judge_host(host_of(dsn)))
         async with await connect(dsn, purpose=_PURPOSE, read_only=True) as conn:
             findings.append(ok("connection", "server", f"connected to {address_of(dsn)}"))
             if conn.info.server_version < VERSION_MIN:
@@ -60,7 +62,7 @@ async def check(
             if refused := list(judge_withheld(await withheld(conn), conn.info.user)):
                 return Report((*findings, *refused))
             server = await catalog.server(conn)
-            findings.extend(_pooler(conn, server))
+            findings.extend(judge_session(await poolers.look(conn, dsn)))
             slot_facts = await slots.look(conn, slot)
             findings.extend(judge_server(server, slot_facts, max_wal_bytes, allow_superuser))
             findings.extend(judge_provider(server.provider, server.version, slot, server.database))
@@ -92,17 +94,9 @@ async def _of_tables(
     ]
 
 
-def _pooler(conn: Connection, server: Server) -> list[Finding]:
-    # A pooler greets with a process number of its own invention.
-    if conn.info.backend_pid == server.backend_pid:
-        return []
-    message = "the DSN seems to lead through a connection pooler, which cannot carry replication"
-    return [warning("pooler", "server", message, "name the host and port of PostgreSQL itself in the DSN")]
-
-
 async def _replication(dsn: str, server: Server) -> Finding:
     """Open a replication connection and close it again: it takes a walsender for a moment, and changes nothing."""
-    remedy = "name the host and port of PostgreSQL itself in the DSN, not those of a pooler; see pg_hba.conf"
+    remedy = f"{DIRECT}, not those of a pooler; see pg_hba.conf"
     try:
         async with await connect(dsn, purpose=_PURPOSE, replication=True) as conn:
             with translating():

@@ -62,6 +62,7 @@ class ReplicationStream:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: AsyncConnection[tuple[object, ...]] | None = None
+        self._backend_pid = 0
         self._more = False
         self._missing_publication: str | None = None
         self._listener: Callable[[], None] = _nothing
@@ -78,9 +79,13 @@ class ReplicationStream:
             with answering(self._connection):
                 cursor = await self._connection.execute("IDENTIFY_SYSTEM")
                 row = await cursor.fetchone()
+                # A pooler or proxy may greet with a process of its own invention.
+                served = await (await self._connection.execute("SELECT pg_backend_pid()")).fetchone()
         except Error as error:
             raise translate(error) from error
         assert row is not None
+        assert served is not None
+        self._backend_pid = int(str(served[0]))
         system_identifier, timeline, lsn, database = row
         return SystemIdentity(str(system_identifier), int(str(timeline)), read_lsn(str(lsn)), str(database or ""))
 
@@ -132,8 +137,7 @@ class ReplicationStream:
     @property
     def backend_pid(self) -> int:
         """The process id of our walsender."""
-        assert self._connection is not None
-        return self._connection.pgconn.backend_pid
+        return self._backend_pid
 
     @property
     def has_more(self) -> bool:
