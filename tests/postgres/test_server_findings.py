@@ -10,7 +10,7 @@ import pytest
 
 from backend_watcher.postgres.catalog import Server
 from backend_watcher.postgres.findings import Finding, Level
-from backend_watcher.postgres.server_findings import judge_server, judge_slot, judge_version
+from backend_watcher.postgres.server_findings import judge_server, judge_slot
 from backend_watcher.postgres.slots import SlotFacts, WalSender
 
 SERVER = Server(
@@ -69,19 +69,6 @@ def test_a_healthy_server_has_no_faults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "code"),
-    [(130_023, "version"), (90_624, "version"), (140_017, "minor_version"), (170_004, "minor_version")],
-)
-def test_old_versions(version: int, code: str) -> None:
-    assert list(bad(judge_version(version))) == [code]
-
-
-@pytest.mark.parametrize("version", [140_018, 150_013, 160_009, 170_005, 180_000, 190_000])
-def test_versions_that_can_be_watched(version: int) -> None:
-    assert bad(judge_version(version)) == {}
-
-
-@pytest.mark.parametrize(
     ("facts", "code", "remedy"),
     [
         ({"in_recovery": True}, "standby", "primary"),
@@ -98,6 +85,8 @@ def test_versions_that_can_be_watched(version: int) -> None:
         ({"synchronous_standby_names": "FIRST 1 (a, *)"}, "synchronous_standby_names", "pg_reload_conf"),
         ({"synchronous_standby_names": '"Backend_Watcher:x"'}, "synchronous_standby_names", "pg_reload_conf"),
         ({"encoding": "SQL_ASCII"}, "encoding", "UTF8"),
+        ({"output_plugins": "test_decoding, wal2json"}, "output_plugin", "'pgoutput, test_decoding, wal2json'; SELECT"),
+        ({"output_plugins": ""}, "output_plugin", "= 'pgoutput';"),
     ],
 )
 def test_each_setting(facts: dict[str, Any], code: str, remedy: str) -> None:
@@ -115,6 +104,8 @@ def test_a_limit_below_our_own_budget_is_told() -> None:
 
 
 def test_what_does_no_harm() -> None:
+    for plugins in ("pgoutput, test_decoding", '"pgoutput"', "x,pgoutput"):
+        assert bad(judge_server(replace(SERVER, output_plugins=plugins), None)) == {}
     calm = replace(SERVER, synchronous_standby_names="replica_1", idle_slot_timeout_seconds=3 * 86400.0)
     assert bad(judge_server(calm, None)) == {}
 

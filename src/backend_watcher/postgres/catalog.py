@@ -46,6 +46,7 @@ class Server:
     has_replication: bool
     can_create: bool
     provider: str | None
+    output_plugins: str | None = None
 
     @property
     def major(self) -> int:

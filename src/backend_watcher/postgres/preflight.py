@@ -18,16 +18,11 @@ from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
 from backend_watcher.postgres.poolers import DIRECT, judge_host, judge_session
 from backend_watcher.postgres.privileges import judge_withheld, withheld
-from backend_watcher.postgres.server_findings import (
-    VERSION_MIN,
-    judge_provider,
-    judge_server,
-    judge_slot,
-    judge_version,
-)
+from backend_watcher.postgres.server_findings import judge_provider, judge_server, judge_slot
 from backend_watcher.postgres.slots import SlotFacts, WalSender
 from backend_watcher.postgres.table_findings import judge_publication, judge_tables
 from backend_watcher.postgres.translate import translating
+from backend_watcher.postgres.versions import VERSION_MIN, judge_version
 
 _PURPOSE = "check"
 _NO_WALSENDER = frozenset({"replication_privilege", "max_wal_senders", "version"})

@@ -11,31 +11,12 @@ from backend_watcher.postgres.names import quote
 from backend_watcher.postgres.providers import PROVIDERS, to_change, to_make_logical, to_replicate
 from backend_watcher.postgres.slots import PLUGIN, SlotFacts, WalSender
 from backend_watcher.postgres.standbys import standby_names
+from backend_watcher.postgres.versions import judge_version
 
-VERSION_MIN = 140_000
 FAILOVER_SLOTS_SINCE = 170_000
 IDLE_SLOT_TIMEOUT_SECONDS_MIN = 24 * 3600
 _ROOM = 10
 """How many slots or walsenders more a remedy asks for."""
-
-# Before these, ALTER PUBLICATION beside a running transaction could lose changes of that transaction.
-_MINORS_SAFE = {14: 18, 15: 13, 16: 9, 17: 5}
-
-
-def judge_version(version: int) -> Iterator[Finding]:
-    """Say whether this version can be watched at all; `version` is as in `server_version_num`."""
-    major, minor = divmod(version, 10_000)
-    if version < VERSION_MIN:
-        message = f"PostgreSQL {major} is too old; 14 and later can be watched"
-        yield fault("version", "server", message, "pg_upgrade")
-        return
-    if minor < _MINORS_SAFE.get(major, 0):
-        message = f"PostgreSQL {major}.{minor} can lose changes when a table is added to a publication"
-        yield warning(
-            "minor_version", "server", message, f"update PostgreSQL to {major}.{_MINORS_SAFE[major]} or later"
-        )
-        return
-    yield ok("version", "server", f"PostgreSQL {major}.{minor}")
 
 
 def judge_server(
@@ -44,6 +25,7 @@ def judge_server(
     """Judge the settings of the server and the rights of our role; `max_wal_bytes` is how much WAL we may hold."""
     yield from judge_version(server.version)
     yield from _wal_level(server)
+    yield from _plugin(server)
     yield from _room(server, slot)
     yield from _role(server, allow_superuser)
     yield from _recovery(server)
@@ -106,6 +88,14 @@ def _wal_level(server: Server) -> Iterator[Finding]:
         return
     remedy = to_make_logical(server.provider)
     yield fault("wal_level", "server", f"wal_level is {server.wal_level}, and has to be logical", remedy)
+
+
+def _plugin(server: Server) -> Iterator[Finding]:
+    allowed = server.output_plugins
+    if allowed is not None and PLUGIN not in {name.strip(' "') for name in allowed.split(",")}:
+        message = f"output_plugin_libraries is {allowed!r}: the server may not load {PLUGIN}, which it ships with"
+        remedy = to_change(server.provider, "output_plugin_libraries", f"{PLUGIN}, {allowed}".rstrip(", "))
+        yield fault("output_plugin", "server", message, remedy)
 
 
 def _room(server: Server, slot: SlotFacts | None) -> Iterator[Finding]:
