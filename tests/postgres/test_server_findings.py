@@ -87,6 +87,7 @@ def test_a_healthy_server_has_no_faults() -> None:
         ({"encoding": "SQL_ASCII"}, "encoding", "UTF8"),
         ({"output_plugins": "test_decoding, wal2json"}, "output_plugin", "'pgoutput, test_decoding, wal2json'; SELECT"),
         ({"output_plugins": ""}, "output_plugin", "= 'pgoutput';"),
+        ({"wal_sender_timeout_seconds": 0.0}, "wal_sender_timeout", "wal_sender_timeout = '60s';"),
     ],
 )
 def test_each_setting(facts: dict[str, Any], code: str, remedy: str) -> None:
@@ -101,6 +102,14 @@ def test_a_limit_below_our_own_budget_is_told() -> None:
     assert list(found) == ["max_slot_wal_keep_size"]
     assert "1024 MB, below source.max_wal_bytes (1025 MB)" in found["max_slot_wal_keep_size"].message
     assert "= '1025MB'" in found["max_slot_wal_keep_size"].remedy
+
+
+def test_what_is_good_to_know_is_said() -> None:
+    notes = {finding.code: finding.message for finding in judge_server(SERVER, None)}
+    assert "larger than 64 MB" in notes["logical_decoding_work_mem"]
+    assert "max_prepared_transactions" not in notes
+    notes = {f.code: f.message for f in judge_server(replace(SERVER, max_prepared_transactions=2), None)}
+    assert "COMMIT PREPARED" in notes["max_prepared_transactions"]
 
 
 def test_what_does_no_harm() -> None:

@@ -47,6 +47,8 @@ class Server:
     can_create: bool
     provider: str | None
     output_plugins: str | None = None
+    decoding_work_mem_bytes: int = 64 << 20
+    max_prepared_transactions: int = 0
 
     @property
     def major(self) -> int:

@@ -30,6 +30,7 @@ def judge_server(
     yield from _role(server, allow_superuser)
     yield from _recovery(server)
     yield from _limits(server, max_wal_bytes)
+    yield from _caution(server)
     yield from _synchronous(server)
     if server.encoding == "SQL_ASCII":
         message = f"database {server.database!r} has encoding SQL_ASCII: text that is not UTF-8 cannot go out as JSON"
@@ -150,6 +151,19 @@ def _limits(server: Server, max_wal_bytes: int | None) -> Iterator[Finding]:
         message = f"idle_replication_slot_timeout is {seconds:.0f} s: a watcher away for longer loses its slot"
         remedy = to_change(server.provider, "idle_replication_slot_timeout", "3d")
         yield warning("idle_replication_slot_timeout", "server", message, remedy)
+
+
+def _caution(server: Server) -> Iterator[Finding]:
+    if server.wal_sender_timeout_seconds == 0:
+        message = "wal_sender_timeout is 0: after a network failure the slot stays in use until TCP itself gives up"
+        yield warning("wal_sender_timeout", "server", message, to_change(server.provider, "wal_sender_timeout", "60s"))
+    large = f"{server.decoding_work_mem_bytes >> 20} MB (logical_decoding_work_mem)"
+    yield ok("logical_decoding_work_mem", "server", f"a transaction larger than {large} comes while it is in progress")
+    if server.max_prepared_transactions:
+        message = (
+            "a prepared transaction is delivered at its COMMIT PREPARED; one that is left open is told in the status"
+        )
+        yield ok("max_prepared_transactions", "server", message)
 
 
 def _synchronous(server: Server) -> Iterator[Finding]:

@@ -31,6 +31,8 @@ SELECT current_setting('server_version_num')::int AS version,
            WHERE granted.rolname = 'rds_replication' AND pg_has_role(current_user, granted.oid, 'MEMBER')
        ) AS has_replication,
        has_database_privilege(current_database(), 'CREATE') AS can_create,
+       pg_size_bytes(current_setting('logical_decoding_work_mem')) AS decoding_work_mem_bytes,
+       current_setting('max_prepared_transactions')::int AS max_prepared_transactions,
        (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries') AS output_plugins,
        ARRAY(SELECT name FROM unnest(%(settings)s::text[]) AS name WHERE current_setting(name, true) IS NOT NULL)
            AS marker_settings,
