@@ -53,6 +53,14 @@ def test_held_keys_are_counted_and_a_parked_one_is_told_once() -> None:
     assert "watcher parked redrive cache 2" in logs[1]["remedy"]
 
 
+def test_a_prepared_transaction_is_told_with_what_ends_it() -> None:
+    figures = Figures(["cache"])
+    with capture_logs() as logs:
+        figures.source_state("prepared_open", "COMMIT PREPARED 'x'")
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("a prepared transaction is left open", "warning")
+    assert logs[0]["detail"] == "COMMIT PREPARED 'x'"
+
+
 def test_wal_that_is_kept_is_told_by_how_bad_it_is() -> None:
     figures = Figures(["cache"])
     with capture_logs() as logs:

@@ -15,6 +15,7 @@ import structlog
 
 from backend_watcher import probes
 from backend_watcher.capture.drift import Coverage, gaps
+from backend_watcher.capture.left_open import PREPARED_SECONDS_MAX
 from backend_watcher.capture.schema import gap_noticed
 from backend_watcher.capture.schema_notes import add_changes
 from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_names, check_new
@@ -73,6 +74,7 @@ class LogicalSettings:
     ddl_triggers: DdlTriggers = "off"
     schema_changes: Literal["watched", "published"] = "watched"
     allow_superuser: bool = False
+    prepared_seconds_max: float = PREPARED_SECONDS_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import time
 
 from backend_watcher.capture.budget import WalLevel, judge_wal
 from backend_watcher.capture.drift import Coverage, gaps
+from backend_watcher.capture.left_open import judge_prepared
 from backend_watcher.capture.prepare import PUBLISHED, LogicalSettings, raise_gaps, refuse_synchronous
 from backend_watcher.capture.schema_watch import SchemaWatch
 from backend_watcher.contracts import Journal, Observer
@@ -53,7 +54,7 @@ class SourceWatch:
         self._connection = connection
         self._coverage = coverage
         self._schema = SchemaWatch(settings, observer, connection, journal)
-        self._level = WalLevel.CALM
+        self._told = "streaming "
         self._noticed = asyncio.Event()
 
     def look_now(self) -> None:
@@ -104,7 +105,7 @@ class SourceWatch:
         assert seen.slot is not None
         if seen.slot.active_pid != self._stream.backend_pid:
             raise SourceUnavailable("the server does not serve the slot to us any more")
-        self._judge_wal(seen.slot)
+        self._tell(seen.slot, judge_prepared(seen.prepared, self._settings.prepared_seconds_max))
 
     async def _follow(self, seen: Surroundings) -> None:
         """Compare with this the next time, and after a restart."""
@@ -116,14 +117,19 @@ class SourceWatch:
         if unpublished := coverage.unpublished():
             await self._schema.publish(unpublished)
 
-    def _judge_wal(self, slot: SlotFacts) -> None:
-        """Tell when it gets worse or better. Nothing is let go because of it."""
+    def _tell(self, slot: SlotFacts, prepared: str) -> None:
+        """Tell what is wrong when that changes, the worst of it. Nothing is let go because of it."""
         verdict = judge_wal(
             slot.wal_held_bytes, self._settings.max_wal_bytes, slot.wal_status, slot.safe_wal_size_bytes
         )
-        if verdict.level != self._level:
-            self._level = verdict.level
-            self._observer.source_state(_STATES.get(verdict.level, "streaming"), verdict.words)
+        state, words = _STATES.get(verdict.level, "streaming"), verdict.words
+        if prepared and verdict.level < WalLevel.ALARM:
+            state, words = "prepared_open", prepared
+        # How much WAL is held is another figure each time; which transaction it is, is not.
+        told = f"{state} {prepared}"
+        if told != self._told:
+            self._told = told
+            self._observer.source_state(state, words)
 
 
 async def slot_error(connection: Connection, name: str) -> SlotLost | None:

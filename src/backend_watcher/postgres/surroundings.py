@@ -52,6 +52,17 @@ class TableSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PreparedSeen:
+    """The oldest prepared transaction of the cluster, by the server's clock."""
+
+    gid: str
+    database: str
+    owner: str
+    since: str
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """
     The source around a stream. `sync_state` is None where our role may not see it; see `standbys.chooses`.
@@ -66,6 +77,7 @@ class Surroundings:
     publication: PublicationSeen | None
     tables: tuple[TableSeen, ...]
     fingerprint: str
+    prepared: PreparedSeen | None = None
 
 
 async def look(
@@ -104,6 +116,7 @@ async def look(
         _publication(seen) if seen else None,
         await _covered(conn, publication, seen, tables) if seen else tables,
         row["fingerprint"] or "",
+        PreparedSeen(**row["prepared"]) if row["prepared"] else None,
     )
 
 

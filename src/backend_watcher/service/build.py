@@ -76,6 +76,7 @@ def build(
         ddl_triggers=config.source.ddl_triggers,
         schema_changes=config.source.schema_changes,
         allow_superuser=config.source.allow_superuser,
+        prepared_seconds_max=config.source.prepared_seconds_max,
     )
     journal = SqliteJournal(
         config.journal.path,

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from backend_watcher.capture.left_open import PREPARED_SECONDS_MAX
 from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
@@ -58,6 +59,8 @@ class SourceConfig:
     """Of which tables schema changes are told: those with a subscription, or all that the publication sends."""
     allow_superuser: bool = False
     """Whether a superuser's DSN is meant, so that nothing is said about it."""
+    prepared_seconds_max: float = PREPARED_SECONDS_MAX
+    """How long a transaction may stay prepared before it is told of."""
 
 
 @dataclass(frozen=True, slots=True)

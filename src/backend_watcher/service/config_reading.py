@@ -141,6 +141,7 @@ class Reading:
             ddl_triggers=source.ddl_triggers,
             schema_changes=source.schema_changes,
             allow_superuser=source.allow_superuser,
+            prepared_seconds_max=source.prepared_seconds_max,
         )
 
     def _dsn(self, dsn: str | None) -> str:

@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from backend_watcher.capture.left_open import PREPARED_SECONDS_MAX
 from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.journal.sqlite import QUOTA_BYTES, RETAIN_BYTES, RETAIN_SECONDS
 from backend_watcher.service.config_file import ConfigFile, KeyPath
@@ -66,6 +67,7 @@ class SourceSettings(_Strict):
     ddl_triggers: Literal["off", "auto"] = Field(default="off", examples=["auto"])
     schema_changes: Literal["watched", "published"] = Field(default="watched", examples=["published"])
     allow_superuser: bool = Field(default=False, examples=[True])
+    prepared_seconds_max: Seconds = Field(default=PREPARED_SECONDS_MAX, ge=0, examples=[600])
 
 
 class JournalSettings(_Strict):

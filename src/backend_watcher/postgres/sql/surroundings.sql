@@ -57,6 +57,11 @@ SELECT s.slot, s.wal_held_bytes, s.catalog_xmin_age, w.sync_state, w.pid IS NOT 
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
        CASE WHEN %(fingerprint)s THEN (SELECT sum(hashtextextended(mark, 0))::text FROM marks) END AS fingerprint,
        (SELECT jsonb_build_object(
+            'gid', x.gid, 'database', x.database, 'owner', x.owner,
+            'since', to_char(x.prepared, 'YYYY-MM-DD HH24:MI:SS TZH:TZM'),
+            'age_seconds', extract(epoch FROM clock_timestamp() - x.prepared)::float8)
+        FROM pg_prepared_xacts x ORDER BY x.prepared LIMIT 1) AS prepared,
+       (SELECT jsonb_build_object(
             'oid', p.oid::bigint, 'touched', (SELECT xmin::text FROM pg_publication t WHERE t.oid = p.oid),
             'owner', p.pubowner::bigint, 'all_tables', p.puballtables, 'via_root', p.pubviaroot,
             'generated', to_jsonb(p) ->> 'pubgencols', 'insert', p.pubinsert, 'update', p.pubupdate,
