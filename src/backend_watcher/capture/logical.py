@@ -22,10 +22,10 @@ from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.placing import Placements
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
 from backend_watcher.capture.spill import Spill
-from backend_watcher.capture.together import run_together
+from backend_watcher.capture.together import first_error, run_together
 from backend_watcher.capture.watch import WATCH_SECONDS, SourceWatch, slot_error
 from backend_watcher.contracts import Journal, Observer
-from backend_watcher.errors import RetryKind, SourceRefused, SourceUnavailable, SpillFull, WatcherError
+from backend_watcher.errors import SourceRefused, SourceUnavailable, SpillFull, WatcherError
 from backend_watcher.events.position import Position
 from backend_watcher.postgres import slots
 from backend_watcher.postgres.connect import Connection, connect, refuses_sessions
@@ -80,7 +80,7 @@ class LogicalSource:
                 try:
                     await self._session()
                 except* WatcherError as group:
-                    error = _first(group)
+                    error = first_error(group)
                     if isinstance(error, SpillFull):
                         # From here on such a transaction stays with the server until its commit.
                         self._streaming = False
@@ -88,7 +88,7 @@ class LogicalSource:
                     self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
                 await asyncio.sleep(delay)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_error(group) from None
         finally:
             unlisten()
             if self._spill is not None:
@@ -228,17 +228,3 @@ class LogicalSource:
                 error = SourceUnavailable("PostgreSQL takes no sessions any more: it shuts down")
                 error.after_seconds = SHUTDOWN_SECONDS
                 raise error
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> WatcherError:
-    """Return the error of a group that decides: one that needs a person before one that time mends."""
-    flat = [error for error in _flatten(group) if isinstance(error, WatcherError)]
-    if not flat:
-        raise group
-    return min(flat, key=lambda error: error.retry is RetryKind.LATER)
-
-
-def _flatten(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _flatten(inner)]
-    return [error]

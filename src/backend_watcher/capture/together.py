@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from backend_watcher.errors import RetryKind, WatcherError
+
 
 async def run_together(*work: Coroutine[Any, Any, None]) -> None:
     """
@@ -29,3 +31,21 @@ async def run_together(*work: Coroutine[Any, Any, None]) -> None:
     errors = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
     if errors:
         raise BaseExceptionGroup("tasks that ran together", errors)
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> WatcherError:
+    """
+    Return the error of a group that decides: one that needs a person before one that time mends.
+
+    Raises the group where none of ours is in it.
+    """
+    flat = [error for error in _flatten(group) if isinstance(error, WatcherError)]
+    if not flat:
+        raise group
+    return min(flat, key=lambda error: error.retry is RetryKind.LATER)
+
+
+def _flatten(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _flatten(inner)]
+    return [error]
