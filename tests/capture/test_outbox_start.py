@@ -13,6 +13,7 @@ from backend_watcher.capture.outbox_start import (
     check_end,
     check_known,
     check_new,
+    check_place,
 )
 from backend_watcher.contracts import Identity
 from backend_watcher.errors import ConfigError, JournalLost, SlotLost, SlotMoved, WatcherError, WrongCluster
@@ -57,6 +58,13 @@ def test_a_new_journal_takes_only_an_outbox_that_nobody_has_read() -> None:
     check_new("mine", "j", replace(SEEN, journal="other"), adopt=True)
     with pytest.raises(JournalLost, match="another journal"):
         check_new("mine", "j", replace(SEEN, journal="other"), adopt=False)
+
+
+def test_an_outbox_of_another_place_is_refused() -> None:
+    check_place("7", 500, 500, SEEN)
+    for cluster, newest in (("8", 500), ("7", 501)):
+        with pytest.raises(WrongCluster, match="copied here"):
+            check_place(cluster, newest, 500, SEEN)
 
 
 def test_a_journal_that_holds_more_than_the_outbox_gave_is_of_another_history() -> None:

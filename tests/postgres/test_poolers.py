@@ -8,10 +8,11 @@ import psycopg
 import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.errors import SourceRefused
 from backend_watcher.postgres import preflight
 from backend_watcher.postgres.connect import connect, host_of
 from backend_watcher.postgres.findings import Level, Report
-from backend_watcher.postgres.poolers import Session, judge_host, judge_session, look
+from backend_watcher.postgres.poolers import Session, judge_host, judge_session, look, refuse_pooler
 
 from .transaction_pooler import Pooler, pooling
 
@@ -72,6 +73,10 @@ async def test_a_transaction_pooler_is_refused(
 ) -> None:
     async with pooling(Pooler("127.0.0.1", trusting.port, **pooler)) as port:  # type: ignore[arg-type]
         found = await report(trusting, port)
+        through = trusting.dsn.replace(f":{trusting.port}/", f":{port}/")
+        async with await connect(through, purpose="test", read_only=True) as conn:
+            with pytest.raises(SourceRefused, match=word):
+                await refuse_pooler(conn, through)
     faults = {finding.code: finding for finding in found.faults}
     assert set(faults) == {"pooler", "replication_connection"}
     assert word in faults["pooler"].message
@@ -82,4 +87,5 @@ async def test_a_transaction_pooler_is_refused(
 async def test_a_direct_connection_is_none(dsn: str) -> None:
     async with await connect(dsn, purpose="test", read_only=True) as conn:
         session = await look(conn, dsn)
+        await refuse_pooler(conn, dsn)
         assert session == Session(conn.info.backend_pid, (conn.info.backend_pid,) * 3, True)

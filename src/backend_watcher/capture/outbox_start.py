@@ -32,6 +32,20 @@ class OutboxSeen:
     end_lsn: int
 
 
+def check_place(cluster: str, newest_xid: int, next_xid: int, seen: OutboxSeen) -> None:
+    """
+    Raise WrongCluster where the outbox does not belong to the server it is on.
+
+    It was made in `cluster`; `newest_xid` is what its newest snapshot takes for the next transaction, `next_xid` what
+    the server does. A copy, or a server from before that snapshot, would give ids that count as read already.
+    """
+    if cluster != seen.system_identifier or newest_xid > next_xid:
+        raise WrongCluster(
+            "the outbox was copied here from another cluster, or the server was restored to before it was last read",
+            remedy="`watcher outbox remove`, `watcher outbox install`, a new journal, and load the tables again.",
+        )
+
+
 def check_new(mark: str, journal_name: str, seen: OutboxSeen, *, adopt: bool) -> None:
     """Raise JournalLost where an outbox was read already and the journal does not know of it."""
     if seen.journal is not None and seen.journal != mark and not adopt:

@@ -73,11 +73,14 @@ _REPLICATION_SETTINGS = {"statement_timeout": "0", "lock_timeout": "0"}
 _FOREIGN_PARAMETERS = {"schema", "pgbouncer", "connection_limit", "pool_timeout", "ssl", "sslaccept", "socket_timeout"}
 
 
-async def connect(dsn: str, *, purpose: str, replication: bool = False, read_only: bool = False) -> Connection:
+async def connect(
+    dsn: str, *, purpose: str, replication: bool = False, read_only: bool = False, any_text: bool = False
+) -> Connection:
     """
     Open a connection in autocommit mode; the caller closes it.
 
-    `purpose` is shown in `pg_stat_activity` as `backend_watcher:<purpose>`. Raises ConfigError if the DSN
+    `purpose` is shown in `pg_stat_activity` as `backend_watcher:<purpose>`. With `any_text`, as for replication, text
+    comes as it is also where it is no UTF-8. Raises ConfigError if the DSN
     cannot be read, SourceUnavailable if trying again may help, SourceRefused if only a person can.
     """
     parameters = _parameters(dsn, purpose, replication, read_only)
@@ -86,7 +89,7 @@ async def connect(dsn: str, *, purpose: str, replication: bool = False, read_onl
         conn = await psycopg.AsyncConnection.connect("", autocommit=True, prepare_threshold=None, **parameters)
     except (psycopg.Error, OSError) as error:
         raise await explain(error, parameters) from None
-    if replication and conn.info.parameter_status("server_encoding") == _UNCHECKED:
+    if (replication or any_text) and conn.info.parameter_status("server_encoding") == _UNCHECKED:
         await _take_bytes_as_they_are(conn)
     return conn
 

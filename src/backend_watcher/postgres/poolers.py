@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backend_watcher.errors import SourceError
+from backend_watcher.errors import SourceError, SourceRefused
 from backend_watcher.postgres.connect import SEARCH_PATH, Connection, connect
-from backend_watcher.postgres.findings import Finding, fault, warning
+from backend_watcher.postgres.findings import Finding, Level, fault, warning
 from backend_watcher.postgres.providers import pooled
 from backend_watcher.postgres.queries import fetch_one
 
@@ -80,3 +80,10 @@ def judge_host(host: str) -> Iterator[Finding]:
     if (known := pooled(host)) is not None:
         who, instead = known
         yield fault("pooler", "server", f"{host} is {who}, which carries no replication", f"name {instead} in the DSN")
+
+
+async def refuse_pooler(conn: Connection, dsn: str) -> None:
+    """Raise SourceRefused where sessions are not kept: notifications and locks of a session mean nothing there."""
+    for finding in judge_session(await look(conn, dsn)):
+        if finding.level is Level.FAULT:
+            raise SourceRefused(finding.message, remedy=finding.remedy)

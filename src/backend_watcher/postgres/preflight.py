@@ -16,6 +16,7 @@ from backend_watcher.postgres.connect import Connection, address_of, connect, ho
 from backend_watcher.postgres.ddl_triggers import DdlTriggers, are_there, judge_triggers
 from backend_watcher.postgres.findings import Finding, Report, Wish, fault, ok
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
+from backend_watcher.postgres.outbox_findings import judge_kind
 from backend_watcher.postgres.poolers import DIRECT, judge_host, judge_session
 from backend_watcher.postgres.privileges import judge_withheld, withheld
 from backend_watcher.postgres.server_findings import judge_provider, judge_server, judge_slot
@@ -64,6 +65,7 @@ async def check(
             findings.extend(judge_slot(slot, slot_facts, server, await _reader(conn, slot_facts)))
             findings.extend(await _of_tables(conn, server, publication, tables, slot_facts is not None))
             findings.extend(judge_triggers(ddl_triggers, await are_there(conn), server))
+            findings.extend(judge_kind("logical", server))
         if _NO_WALSENDER.isdisjoint(finding.code for finding in Report(tuple(findings)).faults):
             findings.append(await _replication(dsn, server))
     except WatcherError as error:
