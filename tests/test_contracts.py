@@ -9,6 +9,8 @@ import pytest
 
 from backend_watcher import contracts
 from backend_watcher.capture.logical import LogicalSource
+from backend_watcher.capture.notify import NotifySource
+from backend_watcher.capture.outbox import OutboxSource
 from backend_watcher.contracts import Clock, Journal, Observer, Receipt, Sink, Source
 from backend_watcher.journal import MemoryJournal, SqliteJournal
 from backend_watcher.service.observe import Figures
@@ -20,7 +22,7 @@ from backend_watcher.sinks.stdout import Stdout
 from backend_watcher.testing.fakes import OwnedClock, RecordingObserver
 
 KEEPERS = [
-    (Source, LogicalSource),
+    *((Source, kind) for kind in (LogicalSource, NotifySource, OutboxSource)),
     (Journal, MemoryJournal),
     (Journal, SqliteJournal),
     *((Sink, kind) for kind in (Handler, Memory, RedisCache, Stdout)),
