@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from backend_watcher.cli import backfill, check, demo, dev, init, parked, run, schema, status, steer, tail
+from backend_watcher.cli import backfill, check, demo, dev, init, outbox, parked, run, schema, status, steer, tail
 from backend_watcher.cli.failure import Failure, failure_of, report
 from backend_watcher.cli.screen import print_json
 from backend_watcher.errors import ExitCode
@@ -48,6 +48,7 @@ app.command()(steer.replay)
 app.add_typer(parked.app, name="parked")
 app.add_typer(backfill.app, name="backfill")
 app.add_typer(schema.app, name="schema")
+app.add_typer(outbox.app, name="outbox")
 app.command()(steer.forget)
 app.command()(steer.audit)
 app.command()(dev.dev)

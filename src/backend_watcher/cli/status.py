@@ -89,6 +89,8 @@ def _slot(status: Status) -> str:
     source = status.source
     if source is None or not source.reachable:
         return ""
+    if source.heard:
+        return f"none; {source.heard}"
     if source.slot is None:
         return "does not exist"
     slot = source.slot

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from backend_watcher.errors import SourceRefused, WatcherError
+from backend_watcher.errors import WatcherError
 from backend_watcher.postgres import catalog, notifications, outbox_install
 from backend_watcher.postgres.catalog import Server
 from backend_watcher.postgres.connect import Connection, address_of, connect
 from backend_watcher.postgres.findings import Finding, Report, fault, ok, warning
 from backend_watcher.postgres.outbox_findings import judge_kind, judge_outbox
-from backend_watcher.postgres.poolers import REMEDY, refuse_pooler
+from backend_watcher.postgres.poolers import judge_session, look
 from backend_watcher.postgres.queries import fetch_one
-from backend_watcher.postgres.server_findings import VERSION_MIN, judge_version
+from backend_watcher.postgres.versions import VERSION_MIN, judge_version
 
 QUEUE_SHARE_MAX = 0.1
 
@@ -69,12 +69,10 @@ async def _begin(conn: Connection, dsn: str, findings: list[Finding]) -> Server 
     findings.extend(judge_version(conn.info.server_version))
     if conn.info.server_version < VERSION_MIN:
         return None
-    try:
-        await refuse_pooler(conn, dsn)
-    except SourceRefused as error:
-        findings.append(fault("pooler", "server", error.message, REMEDY))
-        return None
-    return await catalog.server(conn)
+    session = list(judge_session(await look(conn, dsn)))
+    findings.extend(session)
+    # What follows asks about this session, which is not ours behind a pooler.
+    return None if Report(tuple(session)).faults else await catalog.server(conn)
 
 
 async def _queue(conn: Connection) -> list[Finding]:

@@ -6,9 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.delivery.route import Route
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
@@ -17,6 +15,7 @@ from backend_watcher.journal.sqlite import SqliteJournal
 from backend_watcher.postgres.findings import Wish
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.sources import SourceSettings, settings_of, spill_of
 from backend_watcher.service.subscribed import full_name, subscription_of
 from backend_watcher.service.watcher import SchemaFunction, Wanted, Watcher
 from backend_watcher.sinks.process import ProcessHandler
@@ -28,7 +27,7 @@ IN_FLIGHT_BYTES = 96 << 20
 
 IN_FLIGHT_BYTES_MIN = 1 << 20
 
-__all__ = ["Plan", "build", "full_name", "refuse_nothing", "wishes_of"]
+__all__ = ["Plan", "build", "full_name", "refuse_nothing", "spill_of", "wants_messages", "wishes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Plan:
     """Everything `supervise` needs, made from words and not yet opened."""
 
     subscriptions: tuple[Subscription, ...]
-    settings: LogicalSettings
+    settings: SourceSettings
     journal: SqliteJournal
     wishes: Mapping[str, Wish]
     schema_functions: tuple[SchemaFunction, ...] = ()
@@ -61,23 +60,7 @@ def build(
     placed = _Places(wanted, target, workers)
     subscriptions = tuple(_within_memory(placed.subscription(one, watcher), len(wanted)) for one in wanted)
     wishes = wishes_of(wanted)
-    settings = LogicalSettings(
-        dsn=config.source.dsn,
-        slot=config.source.slot,
-        publication=config.source.publication,
-        tables=tuple(sorted(wishes)),
-        heartbeat_seconds=config.source.heartbeat_seconds,
-        adopt_slot=adopt_slot,
-        journal_name=str(config.journal.path),
-        max_wal_bytes=config.source.max_wal_bytes,
-        messages=any(full_name(table) == MESSAGES for one in wanted for table in one.tables),
-        spill_folder=spill_of(config.journal.path) if config.source.streaming else None,
-        max_spill_bytes=config.source.max_spill_bytes,
-        ddl_triggers=config.source.ddl_triggers,
-        schema_changes=config.source.schema_changes,
-        allow_superuser=config.source.allow_superuser,
-        prepared_seconds_max=config.source.prepared_seconds_max,
-    )
+    settings = settings_of(config, tuple(sorted(wishes)), messages=wants_messages(wanted), adopt_slot=adopt_slot)
     journal = SqliteJournal(
         config.journal.path,
         quota_bytes=config.journal.quota_bytes,
@@ -88,11 +71,6 @@ def build(
     return Plan(subscriptions, settings, journal, wishes, told)
 
 
-def spill_of(journal: Path) -> Path:
-    """Return the folder beside a journal where transactions in progress wait for their commit."""
-    return journal.with_name(f"{journal.name}-spill")
-
-
 def refuse_nothing(wanted: list[Wanted]) -> None:
     """Raise ConfigError where nothing is wanted."""
     if not wanted:
@@ -100,6 +78,11 @@ def refuse_nothing(wanted: list[Wanted]) -> None:
             ["no subscription: nothing would be delivered"],
             remedy="Declare one with @watcher.on(…) or watcher.to(…), or as [[subscription]] in watcher.toml.",
         )
+
+
+def wants_messages(wanted: list[Wanted]) -> bool:
+    """Say whether any subscription hears messages."""
+    return any(full_name(table) == MESSAGES for one in wanted for table in one.tables)
 
 
 def wishes_of(wanted: list[Wanted]) -> dict[str, Wish]:

@@ -28,15 +28,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from backend_watcher.capture.left_open import PREPARED_SECONDS_MAX
+from backend_watcher.capture.outbox_prepare import POLL_SECONDS
 from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.contracts import Sink
 from backend_watcher.errors import ConfigError
 
 if TYPE_CHECKING:
     from backend_watcher.service.watcher import Watcher
+
+
+SourceKind: TypeAlias = Literal["logical", "outbox", "notify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,16 @@ class SourceConfig:
     """Whether a superuser's DSN is meant, so that nothing is said about it."""
     prepared_seconds_max: float = PREPARED_SECONDS_MAX
     """How long a transaction may stay prepared before it is told of."""
+    kind: SourceKind = "logical"
+    """How changes are heard; what of the other fields is for another kind is not looked at."""
+    outbox_notify: bool = True
+    """Whether a commit wakes the reader of the outbox; without, it looks now and then."""
+    outbox_poll_seconds: float = POLL_SECONDS
+    """The longest time between two such looks."""
+    outbox_table: str | None = None
+    """A table that the application itself writes as an outbox, in the layout Debezium reads."""
+    channels: tuple[str, ...] = ()
+    """What is listened to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from backend_watcher.service.config_settings import (
     unknown_variables,
     without,
 )
+from backend_watcher.service.config_source import faults_of_kind
 from backend_watcher.service.config_subscription import Entry, Program
 from backend_watcher.service.watcher import NAME, Watcher
 
@@ -126,6 +127,8 @@ class Reading:
         source = settings.source
         slot = source.slot or f"watcher_{name}"
         publication = source.publication or f"watcher_{name}"
+        for field, text in faults_of_kind(source).items():
+            self._fault(("source", field), text)
         if source.slot is not None:
             self._try(("source", "slot"), lambda: check_slot_name(slot))
         if source.publication is not None:
@@ -142,6 +145,11 @@ class Reading:
             schema_changes=source.schema_changes,
             allow_superuser=source.allow_superuser,
             prepared_seconds_max=source.prepared_seconds_max,
+            kind=source.kind,
+            outbox_notify=source.outbox_notify,
+            outbox_poll_seconds=source.outbox_poll_seconds,
+            outbox_table=source.outbox_table,
+            channels=tuple(source.channels or ()),
         )
 
     def _dsn(self, dsn: str | None) -> str:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from backend_watcher.capture.left_open import PREPARED_SECONDS_MAX
+from backend_watcher.capture.outbox_prepare import POLL_SECONDS
 from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.journal.sqlite import QUOTA_BYTES, RETAIN_BYTES, RETAIN_SECONDS
 from backend_watcher.service.config_file import ConfigFile, KeyPath
@@ -54,6 +55,7 @@ class SourceSettings(_Strict):
     """The table `[source]`."""
 
     dsn: str | None = Field(default=None, examples=["postgresql://watcher@db.example.com:5432/shop"])
+    kind: Literal["logical", "outbox", "notify"] = Field(default="logical", examples=["outbox"])
     slot: str | None = Field(default=None, examples=["watcher_shop"])
     publication: str | None = Field(default=None, examples=["watcher_shop"])
     heartbeat_seconds: Seconds = Field(default=10.0, gt=0, le=3600, examples=[10])
@@ -68,6 +70,10 @@ class SourceSettings(_Strict):
     schema_changes: Literal["watched", "published"] = Field(default="watched", examples=["published"])
     allow_superuser: bool = Field(default=False, examples=[True])
     prepared_seconds_max: Seconds = Field(default=PREPARED_SECONDS_MAX, ge=0, examples=[600])
+    outbox_notify: bool = Field(default=True, examples=[False])
+    outbox_poll_seconds: Seconds = Field(default=POLL_SECONDS, ge=0.05, le=3600, examples=[1])
+    outbox_table: str | None = Field(default=None, min_length=1, examples=["public.outbox"])
+    channels: list[str] | None = Field(default=None, examples=[["orders"]])
 
 
 class JournalSettings(_Strict):

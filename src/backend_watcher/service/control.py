@@ -34,12 +34,13 @@ from backend_watcher.events.change import Change
 from backend_watcher.events.position import START, Position
 from backend_watcher.events.schema_change import SchemaChange
 from backend_watcher.journal.view import SqliteJournalView
-from backend_watcher.postgres import preflight, slots
+from backend_watcher.postgres import slots
 from backend_watcher.postgres.connect import address_of, connect
 from backend_watcher.postgres.findings import Finding, Level, Report
-from backend_watcher.service.build import full_name, refuse_nothing, wishes_of
+from backend_watcher.service.build import full_name, refuse_nothing, wants_messages, wishes_of
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.sources import heard_words, look_before, settings_of
 from backend_watcher.service.watcher import Wanted, Watcher
 
 __all__ = [
@@ -79,16 +80,10 @@ async def check(config: Config, watcher: Watcher | None) -> Report:
     """Find out whether a run could start: settings and privileges of the source, tables, and every sink."""
     wanted = wanted_of(config, watcher)
     refuse_nothing(wanted)
+    wishes = wishes_of(wanted)
+    settings = settings_of(config, tuple(sorted(wishes)), messages=wants_messages(wanted), adopt_slot=False)
     report, sinks = await asyncio.gather(
-        preflight.check(
-            config.source.dsn,
-            slot=config.source.slot,
-            publication=config.source.publication,
-            tables=wishes_of(wanted),
-            max_wal_bytes=config.source.max_wal_bytes,
-            ddl_triggers=config.source.ddl_triggers,
-            allow_superuser=config.source.allow_superuser,
-        ),
+        look_before(settings, wishes),
         asyncio.gather(*(_try_sink(one) for one in wanted)),
     )
     return Report((*report.findings, *sinks), report.error)
@@ -166,6 +161,8 @@ class SourceStatus:
     error: str | None
     remedy: str | None
     slot: SlotStatus | None
+    heard: str = ""
+    """For kinds that have no slot: how it is heard, and where that stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +329,8 @@ async def _source(config: Config) -> SourceStatus:
             asyncio.timeout(SOURCE_SECONDS_MAX),
             await connect(config.source.dsn, purpose="status", read_only=True) as connection,
         ):
+            if config.source.kind != "logical":
+                return SourceStatus(address, True, None, None, None, await heard_words(connection, config.source.kind))
             facts = await slots.look(connection, config.source.slot)
     except TimeoutError:
         return SourceStatus(address, False, f"no answer within {SOURCE_SECONDS_MAX:g} s", None, None)

@@ -85,8 +85,12 @@ class Figures:
             log.warning("a prepared transaction is left open", detail=detail)
         elif state == "wal_warning":
             log.warning("PostgreSQL keeps much WAL for the slot", detail=detail)
+        elif state == "queue_alarm":
+            log.error("the queue of notifications fills", detail=detail)
+        elif state == "dropped":
+            log.error("notifications are lost", detail=detail)
         else:
-            log.info(f"source {state}")  # noqa: G004 three fixed words
+            log.info(f"source {state}", **({"detail": detail} if detail else {}))  # noqa: G004 three fixed words
 
     def schema_changed(self, change: SchemaChange) -> None:
         """Log what became of a table, louder where rows have to be read again, and wake who passes it on."""

@@ -23,10 +23,10 @@ import structlog
 
 from backend_watcher import probes
 from backend_watcher.capture.logical import LogicalSource
+from backend_watcher.capture.prepare import LogicalSettings
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError, ExitCode, JournalError, WatcherError, in_one_line
-from backend_watcher.postgres import preflight
 from backend_watcher.postgres.findings import Report
 from backend_watcher.service import load
 from backend_watcher.service.announce import Announcer
@@ -37,6 +37,7 @@ from backend_watcher.service.deliveries import Deliveries
 from backend_watcher.service.observe import Figures
 from backend_watcher.service.reload import change
 from backend_watcher.service.remote import RemoteControl
+from backend_watcher.service.sources import look_before, other_source
 from backend_watcher.service.steering import steer
 from backend_watcher.service.watcher import Watcher
 from backend_watcher.threads import LoopThread
@@ -159,16 +160,7 @@ def exit_soon(code: int) -> None:
 
 
 async def _preflight(plan: Plan) -> Report:
-    settings = plan.settings
-    return await preflight.check(
-        settings.dsn,
-        slot=settings.slot,
-        publication=settings.publication,
-        tables=plan.wishes,
-        max_wal_bytes=settings.max_wal_bytes,
-        ddl_triggers=settings.ddl_triggers,
-        allow_superuser=settings.allow_superuser,
-    )
+    return await look_before(plan.settings, plan.wishes)
 
 
 async def _try_sinks(subscriptions: tuple[Subscription, ...]) -> None:
@@ -228,7 +220,9 @@ class _Supervisor:
 
     def _make_capture(self) -> LoopThread:
         settings, journal = self._plan.settings, self._plan.journal
-        return LoopThread("capture", lambda: LogicalSource(settings, journal, self._figures).run())
+        if isinstance(settings, LogicalSettings):
+            return LoopThread("capture", lambda: LogicalSource(settings, journal, self._figures).run())
+        return LoopThread("capture", lambda: other_source(settings, journal, self._figures).run())
 
     async def _until_the_end(self, deliveries: Deliveries) -> None:
         """Wait for a signal, or for capture to end with an error; read the settings again when asked to."""
