@@ -20,7 +20,7 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.message import FULL_NAME
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.service import backfilling
-from backend_watcher.service.backfilling import ask, begin_with_rows, progress, steer_backfill
+from backend_watcher.service.backfilling import ask, begin_with_rows, progress, refuse_without_slot, steer_backfill
 from backend_watcher.service.steering import Request, StandingLoops, steer
 from backend_watcher.sinks.memory import Memory
 
@@ -100,6 +100,17 @@ async def test_one_that_is_not_there_or_has_ended_is_refused(journal: MemoryJour
     await steer_backfill(journal, 1, BackfillState.CANCELLED, at_once=True)
     with pytest.raises(ConfigError, match="it is cancelled"):
         await steer_backfill(journal, 1, BackfillState.WAITING, at_once=True)
+
+
+def test_a_source_without_a_slot_has_none() -> None:
+    begins = subscription("cache", Start.BACKFILL, "public.a")
+    refuse_without_slot("logical", [begins])
+    refuse_without_slot("logical")
+    refuse_without_slot("outbox", [subscription("plain", Start.NOW, "public.a")])
+    with pytest.raises(ConfigError, match="subscription 'cache' begins with them"):
+        refuse_without_slot("outbox", [begins])
+    with pytest.raises(ConfigError, match="source.kind is 'notify'"):
+        refuse_without_slot("notify")
 
 
 async def test_it_is_audited(journal: MemoryJournal) -> None:

@@ -50,6 +50,7 @@ AT_ONCE = 2
 PLACE_SECONDS_MAX = 60.0
 """How long a chunk waits for its watermark; the stream may be far behind."""
 
+AGAIN_SECONDS = 0.1
 RIDDLE_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 TRIES_MAX = 30
@@ -194,6 +195,7 @@ class _One:
         window.forget(snapshot)
         if placed.again:
             await self._save(replace(job, again=job.again + 1))
+            await asyncio.sleep(AGAIN_SECONDS)
             return await self._describe(conn) if not conn.closed else table
         self._size.took(took, placed.size_bytes, full=chunk.more)
         await self._placed(table, chunk, placed)

@@ -54,10 +54,12 @@ def start(
     json: settings.Json = False,
 ) -> int:
     """Read tables, and deliver their rows as if each had just changed; a later change of a row wins."""
+    from backend_watcher.service.backfilling import refuse_without_slot
     from backend_watcher.service.operate import who
     from backend_watcher.service.steering import BACKFILL, Request
 
     found, watcher = settings.read(program, config, complete=False)
+    refuse_without_slot(found.source.kind)
     names = list(subscription or ())
     request = Request(
         operation=BACKFILL,

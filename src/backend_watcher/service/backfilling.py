@@ -20,10 +20,21 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.service.config import Config
 
-__all__ = ["Backfill", "ask", "backfills", "begin_with_rows", "progress", "steer_backfill"]
+__all__ = ["Backfill", "ask", "backfills", "begin_with_rows", "progress", "refuse_without_slot", "steer_backfill"]
 
 KEYS_MAX = 1000
 """How many keys one backfill may name; with more, a condition is what is wanted."""
+
+
+def refuse_without_slot(kind: str, subscriptions: Iterable[Subscription] | None = None) -> None:
+    """Raise ConfigError where rows are wished of a source that has no slot; of some subscriptions, or at all."""
+    names = None if subscriptions is None else [s.name for s in subscriptions if s.options.start is Start.BACKFILL]
+    if kind != "logical" and names != []:
+        of = "" if names is None else f"; subscription {', '.join(map(repr, names))} begins with them"
+        raise ConfigError(
+            [f"source.kind is {kind!r}: only a source with a slot reads rows while changes go on{of}"],
+            remedy="Copy the rows before the outbox is installed, or set source.kind to 'logical'.",
+        )
 
 
 def backfills(config: Config) -> list[Backfill]:
