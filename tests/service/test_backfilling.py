@@ -109,7 +109,7 @@ def test_a_source_without_a_slot_has_none() -> None:
     refuse_without_slot("outbox", [subscription("plain", Start.NOW, "public.a")])
     with pytest.raises(ConfigError, match="subscription 'cache' begins with them"):
         refuse_without_slot("outbox", [begins])
-    with pytest.raises(ConfigError, match="source.kind is 'notify'"):
+    with pytest.raises(ConfigError, match=r"source\.kind is 'notify'"):
         refuse_without_slot("notify")
 
 
