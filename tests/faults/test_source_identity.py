@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from backend_watcher.embedded import EmbeddedPostgres
 
 from .judge import judge, read_seen
 from .results import Part
-from .running import JOURNAL, Running, environment, streams, until
+from .running import JOURNAL, Running, environment, pause, streams, until
 from .source import cold_copy, copy_folder, first_run, insert, refused, seen, stopped
 from .workload import SCHEMA
 
@@ -196,6 +197,79 @@ def test_a_standby_is_promoted(home: Path, tmp_path: Path, result: Part, synced:
     verdict = judge([one.fact for one in found], found)
     assert sorted({one.fact.key for one in found}) == list(range(1, 401))
     result.add(runs=1, lost=400 - len({one.fact.key for one in found}), duplicates=verdict.duplicates)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.scenario("23", "a failover to a standby that is behind")
+@pytest.mark.parametrize("waits", [True, False], ids=["the slot waits for it", "the slot does not wait"])
+def test_the_standby_is_behind_the_watcher(home: Path, tmp_path: Path, result: Part, waits: bool) -> None:
+    """What was delivered and is not on the new primary is none with synchronized_standby_slots; else it is named."""
+    with EmbeddedPostgres(home / "one", settings={"hot_standby_feedback": "on"}) as first:
+        environ = environment(tmp_path, first)
+        with psycopg.connect(first.dsn, autocommit=True) as connection:
+            connection.execute(SCHEMA)
+            first_run(tmp_path, environ, connection)
+            connection.execute("SELECT pg_create_physical_replication_slot('standby', true)")
+        cold_copy(first, home / "two")
+        with (
+            make_standby(first, home / "two", synced=True) as standby,
+            psycopg.connect(standby.dsn, autocommit=True) as other,
+        ):
+            with psycopg.connect(first.dsn, autocommit=True) as connection, Running(tmp_path, environ) as watcher:
+                until(lambda: other.execute("SELECT 1 FROM pg_stat_wal_receiver").fetchone(), "a walreceiver")
+                if waits:
+                    # Only now: without its standby the slot would not move at all.
+                    connection.execute("ALTER SYSTEM SET synchronized_standby_slots = 'standby'")
+                    connection.execute("SELECT pg_reload_conf()")
+                watcher.wait_for_streaming(connection)
+                insert(connection, 101, 200)
+                until(lambda: seen(watcher) >= 200, "delivery")
+                until(lambda: nudge(connection) and other.execute(SYNCED).fetchone(), "a synced slot", 90.0)
+                until(lambda: other.execute("SELECT count(*) FROM items").fetchone() == (200,), "replication")
+                # It hears nothing of the primary any more.
+                other.execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'")
+                other.execute("SELECT pg_reload_conf()")
+                until(lambda: not other.execute("SELECT 1 FROM pg_stat_wal_receiver").fetchone(), "its deafness")
+                insert(connection, 201, 300)
+                if not waits:
+                    until(lambda: seen(watcher) >= 300, "delivery")
+                pause(2.0)
+                watcher.end()
+            first.stop("immediate")
+            other.execute("SELECT pg_promote()")
+            insert(other, 301, 400)
+            there = environment(tmp_path, standby)
+            if not waits:
+                refused(tmp_path, there, "what lies between is not on the server", "synchronized_standby_slots")
+                beyond, phantoms = _told(tmp_path), _phantoms(tmp_path, other)
+                result.add(runs=1, told_phantoms=len(beyond))
+                assert beyond == phantoms == set(range(201, 301))
+                return
+            with Running(tmp_path, there) as last:
+                until(lambda: seen(last) >= 300 or last.ended, "the rest")
+                assert last.end() == 0, last.log()[-3000:]
+            phantoms = _phantoms(tmp_path, other)
+    keys = {one.fact.key for one in read_seen(tmp_path / "seen")}
+    result.add(runs=1, lost=300 - len(keys), phantoms=len(phantoms))
+    assert (phantoms, keys) == (set(), {*range(1, 201), *range(301, 401)})
+
+
+def _told(folder: Path) -> set[int]:
+    """Return the keys that were committed after where the watcher says that the histories parted."""
+    parted = re.findall(r"which began at ([0-9A-F]+/[0-9A-F]+)", (folder / "log").read_text())[-1]
+    return {one.fact.key for one in read_seen(folder / "seen") if one.position[0] >= lsn(parted)}
+
+
+def _phantoms(folder: Path, connection: psycopg.Connection) -> set[int]:
+    """Return the keys that were delivered and are not there."""
+    there = {key for (key,) in connection.execute("SELECT id FROM items")}
+    return {one.fact.key for one in read_seen(folder / "seen")} - there
+
+
+def lsn(text: str) -> int:
+    high, low = text.split("/")
+    return (int(high, 16) << 32) | int(low, 16)
 
 
 def make_standby(first: EmbeddedPostgres, folder: Path, synced: bool) -> EmbeddedPostgres:
