@@ -104,7 +104,7 @@ class LogicalSource:
         connection: Connection | None = None
         try:
             connection = await connect(self._settings.dsn, purpose="control")
-            prepared = await prepare(connection, stream, self._settings, self._journal)
+            prepared = await prepare(connection, stream, self._settings, self._journal, self._observer.source_state)
             # As long as the process lives: what is queued is numbered this way.
             self._settings = replace(self._settings, messages=prepared.messages)
             await self._start(stream, connection, prepared)

@@ -18,6 +18,7 @@ from backend_watcher.capture.drift import Coverage, gaps
 from backend_watcher.capture.left_open import PREPARED_SECONDS_MAX
 from backend_watcher.capture.schema import gap_noticed
 from backend_watcher.capture.schema_notes import add_changes
+from backend_watcher.capture.slot_wait import Tell, create_slot
 from backend_watcher.capture.start import SlotSeen, SourceSeen, check_known, check_names, check_new
 from backend_watcher.contracts import Identity, Journal
 from backend_watcher.errors import BecameSynchronous, PublicationLost
@@ -93,11 +94,12 @@ class Prepared:
 
 
 async def prepare(
-    connection: Connection, stream: ReplicationStream, settings: LogicalSettings, journal: Journal
+    connection: Connection, stream: ReplicationStream, settings: LogicalSettings, journal: Journal, tell: Tell
 ) -> Prepared:
     """
     Make the source ready, or find out that going on would not be safe.
 
+    `tell` hears the state of the source where that takes long, with a line on why.
     Raises a SafetyStop, PreflightFailed, SourceRefused or SourceUnavailable.
     """
     system = await stream.open()
@@ -108,7 +110,7 @@ async def prepare(
     tables = await _tables(connection, settings, before)
     seen = await _see(connection, stream, settings, system, server, identity)
     if identity is None:
-        start_lsn = await _begin(connection, settings, journal, server, seen, tables)
+        start_lsn = await _begin(connection, settings, journal, server, seen, tables, tell)
     else:
         start_lsn = await _go_on(connection, settings, journal, identity, seen, tables, before)
     if settings.ddl_triggers == "auto" and (refused := await ddl_triggers.install(connection)) is not None:
@@ -252,6 +254,7 @@ async def _begin(
     server: Server,
     seen: SourceSeen,
     tables: list[TableFacts],
+    tell: Tell,
 ) -> int:
     """Bind a new journal to a slot: its own, created now or in a start that was cut short, or an adopted one."""
     mark = f"{seen.system_identifier}/{settings.slot}"
@@ -264,7 +267,8 @@ async def _begin(
         probes.reach("capture.publication_created")
     if lsn is None:
         await journal.set_note(CREATING, mark)
-        lsn = await slots.create(connection, settings.slot, failover=server.version >= _FAILOVER_SINCE)
+        failover = server.version >= _FAILOVER_SINCE
+        lsn = await create_slot(connection, settings.dsn, settings.slot, failover=failover, tell=tell)
         probes.reach("capture.slot_created")
     identity = Identity(seen.system_identifier, seen.timeline, settings.slot, settings.publication)
     await journal.save_identity(identity, lsn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from backend_watcher.errors import SourceRefused, SourceUnavailable
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import check_slot_name
 from backend_watcher.postgres.queries import QUERIES, fetch_all, fetch_one
-from backend_watcher.postgres.translate import read_lsn, translate, translating
+from backend_watcher.postgres.translate import read_lsn, translate
 
 PLUGIN = "pgoutput"
 CREATE_TIMEOUT_SECONDS = 30.0
@@ -68,6 +69,31 @@ class WalSender:
         return self.sync_state in {"sync", "quorum", "potential"}
 
 
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A transaction that writes, or, without a pid, one that is prepared. What our role may not see is None."""
+
+    pid: int | None
+    prepared: str | None
+    role: str | None
+    database: str | None
+    age_seconds: float | None
+
+    @property
+    def who(self) -> str:
+        """Name it."""
+        return f"pid {self.pid}" if self.pid is not None else f"prepared transaction {self.prepared!r}"
+
+    @property
+    def literal(self) -> str:
+        """The name of a prepared transaction as a statement takes it."""
+        return "'" + (self.prepared or "").replace("'", "''") + "'"
+
+    def __str__(self) -> str:
+        age = f", open for {self.age_seconds:.0f} s" if self.age_seconds is not None else ""
+        return f"{self.who} ({self.role} on {self.database}{age})" if self.role else self.who
+
+
 async def look(conn: Connection, name: str) -> SlotFacts | None:
     """Return a slot, None if there is none of that name."""
     row = await fetch_one(conn, "slot", name=name)
@@ -115,6 +141,7 @@ async def create(
     try:
         async with conn.transaction():
             await conn.execute(QUERIES["limit_statement"], {"milliseconds": str(max(1, int(timeout_seconds * 1000)))})
+            await conn.execute(QUERIES["notice_leaving"])
             cursor = await conn.execute(query, {"name": name})
             row = await cursor.fetchone()
     except psycopg.errors.QueryCanceled as error:
@@ -161,30 +188,28 @@ async def walsenders(
     return tuple(WalSender(**row | {name: _lsn(row[name]) for name in lsns}) for row in rows)
 
 
+async def blockers(conn: Connection) -> tuple[Blocker, ...]:
+    """Return the open transactions that the creation of a slot would wait for, oldest first, at most a few."""
+    rows = await fetch_all(conn, "open_transactions", limit=_BLOCKERS_SHOWN_MAX)
+    return tuple(Blocker(r["pid"], r["prepared"], r["role"], r["database"], r["age_seconds"]) for r in rows)
+
+
 async def _waited(conn: Connection, name: str, seconds: float) -> SourceUnavailable:
     """Name the transactions that the creation of a slot waits for."""
-    with translating():
-        rows = await fetch_all(conn, "open_transactions", limit=_BLOCKERS_SHOWN_MAX)
-    blockers = ", ".join(_blocker(row) for row in rows) or "none is left by now"
+    found = await blockers(conn)
+    words = ", ".join(map(str, found)) or "none is left by now"
     return SourceUnavailable(
-        f"slot {name!r} could not be created within {seconds:g} s; it waits for open transactions: {blockers}",
-        remedy=_ending(rows),
+        f"slot {name!r} could not be created within {seconds:g} s; it waits for open transactions: {words}",
+        remedy=f"It is tried again by itself once they end{f', or: {ending(found)}' if found else ''}",
     )
 
 
-def _blocker(row: dict[str, Any]) -> str:
-    if row["pid"] is None:
-        return f"prepared transaction {row['prepared']!r}"
-    age = f", open for {row['age_seconds']:.0f} s" if row["age_seconds"] is not None else ""
-    who = f" ({row['role']} on {row['database']}{age})" if row["role"] else ""
-    return f"pid {row['pid']}{who}"
-
-
-def _ending(rows: list[dict[str, Any]]) -> str:
-    pids = [row["pid"] for row in rows if row["pid"] is not None]
-    end = " ".join(f"SELECT pg_terminate_backend({pid});" for pid in pids)
-    hint = f", or end them yourself: {end}" if end else ""
-    return f"It is tried again by itself once they end{hint}"
+def ending(blockers: Iterable[Blocker]) -> str:
+    """Say how a person ends them."""
+    return "end them yourself: " + " ".join(
+        f"SELECT pg_terminate_backend({one.pid});" if one.pid is not None else f"ROLLBACK PREPARED {one.literal};"
+        for one in blockers
+    )
 
 
 def _lsn(text: str | None) -> int | None:

@@ -28,8 +28,13 @@ FROM pg_replication_slots s
 WHERE s.slot_name = %(name)s AND s.active_pid = %(pid)s;
 
 -- name: limit_statement
--- A time limit for the rest of the transaction, instead of the session's.
-SELECT set_config('statement_timeout', %(milliseconds)s, true);
+-- A time limit for the rest of the transaction, instead of the session's; the end of another transaction is waited for
+-- as a lock on it.
+SELECT set_config('statement_timeout', %(milliseconds)s, true), set_config('lock_timeout', '0', true);
+
+-- name: notice_leaving
+-- For the rest of the transaction: end what is waited for when whoever asked is gone. Not every system can tell.
+SELECT set_config('client_connection_check_interval', '2s', true) WHERE strpos(version(), 'linux') > 0;
 
 -- name: open_transactions
 -- Transactions that write, oldest first: what the creation of a slot waits for. pg_locks shows every one of them
