@@ -7,6 +7,7 @@ Every error the watcher raises, each with its remedy and its retry kind.
     ├── SourceError
     │   ├── SourceUnavailable       later     PostgreSQL does not answer
     │   ├── SpillFull               later     no room for a transaction in progress: PostgreSQL is to keep it
+    │   ├── UndecodableChange       later     PostgreSQL cannot send one change, and nothing behind it
     │   ├── SourceRefused           stop      PostgreSQL answers, and says no
     │   └── ProtocolError           stop      bytes we do not understand
     ├── SafetyStop
@@ -132,6 +133,21 @@ class SpillFull(SourceError):
     remedy = "Raise source.max_spill_bytes, or make room on the disk that holds the journal."
     retry = RetryKind.LATER
     exit_code = ExitCode.TEMPORARY
+
+
+class UndecodableChange(SourceError):
+    """PostgreSQL fails at one change, each time it comes to it; nothing behind it is sent."""
+
+    remedy = "Mend what PostgreSQL names, or give up that transaction: `watcher status` shows `watcher skip …`."
+    retry = RetryKind.LATER
+    exit_code = ExitCode.DATA_SAFETY
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, change_lsn: int = 0, commit_lsn: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.change_lsn = change_lsn
+        self.commit_lsn = commit_lsn
 
 
 class SourceRefused(SourceError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from backend_watcher.capture.undecodable import NOTE, Undecodable
 from backend_watcher.events.position import Position
 from backend_watcher.journal.sqlite import SqliteJournal
 from backend_watcher.journal.view import SqliteJournalView
@@ -99,6 +100,24 @@ def test_the_audit_says_who_did_what_and_why(run: Run) -> None:
     assert [(entry["action"], entry["subject"]) for entry in entries] == [("pause", "cache"), ("resume", "cache")]
     assert all(entry["actor"] for entry in entries)
     assert "lunch" in run("audit", "-n", "2").out.splitlines()[1]
+
+
+def test_only_what_the_source_is_stuck_at_is_skipped(run: Run, journal: Path) -> None:
+    async def get_stuck() -> None:
+        there = SqliteJournal(journal)
+        await there.open()
+        await there.set_note(NOTE, Undecodable(0x10_0000, 0x10_0400, "no").to_note())
+        await there.close()
+
+    assert "stuck at no transaction" in refused(run("skip", "0/100400", "--reason", "x"))
+    asyncio.run(get_stuck())
+    assert "is not an LSN" in refused(run("skip", "nonsense", "--reason", "x"))
+    assert "commits at 0/100400" in refused(run("skip", "0/100000", "--reason", "x"))
+    assert "reason: is missing" in refused(run("skip", "0/100400"))
+    assert "is skipped from its change at 0/100000 on" in run("skip", "0/100400", "--reason", "large").out
+    (entry,) = json.loads(run("audit", "--json").out)["audit"]
+    assert (entry["action"], entry["subject"]) == ("skip", "source")
+    assert json.loads(run("status", "--json").out)["journal"]["durable_lsn"] == "0/100401"
 
 
 def test_without_a_journal_there_is_nothing_to_steer(run: Run, journal: Path) -> None:

@@ -233,6 +233,7 @@ def run_session(random: Random, sent: list[Sent], last: Position, start_lsn: int
                 owed = owed or any(change[1] > last for change in message.transaction.shown())
         assert assembler.commit_end_lsn == end_lsn
         assert assembler.in_transaction == run[-1].open
+        assert (assembler.open_commit_lsn() is not None) == run[-1].open
         assert assembler.owed == owed
         if random.randrange(3) == 0 or at == len(sent):
             chunk = assembler.take()

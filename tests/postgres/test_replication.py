@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import (
     PublicationLost,
     SourceRefused,
     SourceUnavailable,
+    UndecodableChange,
     WatcherError,
 )
 from backend_watcher.postgres import catalog, publications, slots
-from backend_watcher.postgres.connect import Connection
-from backend_watcher.postgres.replication import Received, ReplicationStream, fork_of
+from backend_watcher.postgres.connect import Connection, connect
+from backend_watcher.postgres.replication import AT_CHANGE, Received, ReplicationStream, fork_of
 
 from .conftest import make
 from .test_names import HOSTILE
@@ -287,3 +289,51 @@ async def test_every_notice_is_told(conn: Connection, stream: ReplicationStream)
     assert stream._connection is not None
     await stream._connection.execute("DO $$ BEGIN RAISE NOTICE 'hear'; END $$")
     assert told
+
+
+@pytest.mark.parametrize(
+    ("context", "at"),
+    [
+        ('slot "s", output plugin "pgoutput", in the change callback, associated LSN 0/1E8E8B8', "0/1E8E8B8"),
+        ('slot "s", output plugin "pgoutput", in the stream_change callback, associated LSN 1F/A0', "1F/A0"),
+        ('Slot \u00bbs\u00ab, Ausgabe-Plugin "pgoutput", im Callback change, zugeh\u00f6rige LSN 0/10.', "0/10"),
+        ('slot "pgoutput", output plugin "wal2json", in the startup callback', None),
+        ('slot "s", output plugin "pgoutput", in the startup callback', None),
+        ("", None),
+    ],
+)
+def test_a_change_that_cannot_be_sent_is_known_by_its_context(context: str, at: str | None) -> None:
+    found = AT_CHANGE.search(context)
+    assert (found[1] if found else None) == at
+
+
+async def test_what_was_sent_before_a_change_that_cannot_be_sent_counts(
+    server: EmbeddedPostgres, conn: Connection
+) -> None:
+    """A character of EUC_JP that has no place in UTF-8, behind a row that has."""
+    await conn.execute("CREATE DATABASE jp ENCODING 'EUC_JP' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    dsn = f"{server.dsn.rpartition('/')[0]}/jp"
+    try:
+        async with await connect(dsn, purpose="test") as there:
+            stream = ReplicationStream(dsn)
+            slot = await begin(there, stream)
+            await stream.start(slot, 0, "shop")
+            await make(there, "INSERT INTO a VALUES (1, 'x'), (2, E'\\365\\241')")
+            sizes: list[int] = []
+
+            async def receive_all() -> None:
+                while True:
+                    await stream.wait()
+                    sizes.extend(stream.receive(LIMIT).sizes)
+
+            with pytest.raises(UndecodableChange, match="22P05") as caught:
+                await asyncio.wait_for(receive_all(), PATIENCE_SECONDS)
+            await stream.close()
+            assert len(sizes) == 3, "Begin, Relation, Insert"
+            assert caught.value.change_lsn > 0
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await (await conn.execute("SELECT 1 FROM pg_replication_slots WHERE active")).fetchone():
+                    pass
+            await slots.drop(there, slot)
+    finally:
+        await conn.execute("DROP DATABASE jp WITH (FORCE)")

@@ -3,19 +3,22 @@ When the source is tried again after a session ended, and when not any more.
 
 What time mends is tried again with decorrelated jitter. A server that shuts down is left alone meanwhile. Bytes
 that make no sense may have been spoilt on their way: they are read once more, and believed the second time. A
-slot whose WAL the server cannot read is tried three times at one place.
+slot whose WAL the server cannot read is tried three times at one place, a change that it cannot send a few times an
+hour.
 """
 
 from __future__ import annotations
 
 import random
 
+from backend_watcher.capture.undecodable import TRIES_SECONDS
 from backend_watcher.errors import (
     OutOfOrder,
     ProtocolError,
     RetryKind,
     SlotLost,
     SourceError,
+    UndecodableChange,
     UnknownRelation,
     WatcherError,
 )
@@ -36,6 +39,7 @@ class Again:
         self._delay = 0.0
         self._place: tuple[str, int] | None = None
         self._times = 0
+        self._change_lsn: int | None = None
 
     def after(self, error: WatcherError, lived_seconds: float, durable_lsn: int) -> float:
         """
@@ -43,6 +47,9 @@ class Again:
 
         `lived_seconds` is how long the session lived, `durable_lsn` how far the journal has come.
         """
+        if isinstance(error, UndecodableChange):
+            first, self._change_lsn = self._change_lsn != error.change_lsn, error.change_lsn
+            return TRIES_SECONDS[0] if first else TRIES_SECONDS[1]
         unreadable = state_of(error) in UNREADABLE_SLOT
         spoilt = isinstance(error, ProtocolError | OutOfOrder | UnknownRelation)
         if unreadable and isinstance(error, SourceError):

@@ -94,6 +94,11 @@ class Intake:
         """Go on after the newest change of the journal."""
         self._assembler = Assembler(self._journal.last_position, self._start_lsn, self._messages)
 
+    @property
+    def open_commit_lsn(self) -> int | None:
+        """Where the transaction that is being received commits; None between two."""
+        return self._assembler.open_commit_lsn()
+
     async def take(self, received: Received) -> None:
         """Take what arrived. Raises ProtocolError, SpillFull, SourceUnavailable, JournalBroken."""
         committed = self._assembler.commit_end_lsn

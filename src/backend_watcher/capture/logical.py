@@ -9,12 +9,14 @@ and a slow look at what could go wrong around us.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 from backend_watcher import probes
+from backend_watcher.capture import undecodable
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
 from backend_watcher.capture.backfill import Backfills
@@ -23,9 +25,10 @@ from backend_watcher.capture.placing import Placements
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
 from backend_watcher.capture.spill import Spill
 from backend_watcher.capture.together import first_error, run_together
+from backend_watcher.capture.undecodable import Undecodable
 from backend_watcher.capture.watch import WATCH_SECONDS, SourceWatch, slot_error
 from backend_watcher.contracts import Journal, Observer
-from backend_watcher.errors import SourceRefused, SourceUnavailable, SpillFull, WatcherError
+from backend_watcher.errors import SourceRefused, SourceUnavailable, SpillFull, UndecodableChange, WatcherError
 from backend_watcher.events.position import Position
 from backend_watcher.postgres import slots
 from backend_watcher.postgres.connect import Connection, connect, refuses_sessions
@@ -76,7 +79,7 @@ class LogicalSource:
         try:
             while True:
                 begun = time.monotonic()
-                delay = 0.0
+                delay, stuck = 0.0, None
                 try:
                     await self._session()
                 except* WatcherError as group:
@@ -85,14 +88,30 @@ class LogicalSource:
                         # From here on such a transaction stays with the server until its commit.
                         self._streaming = False
                     delay = again.after(error, time.monotonic() - begun, self._journal.durable_lsn)
-                    self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
-                await asyncio.sleep(delay)
+                    if isinstance(error, UndecodableChange):
+                        stuck = Undecodable.of(error)
+                        # A transaction that comes whole says where it commits.
+                        self._streaming = self._streaming and stuck.commit_lsn is not None
+                    else:
+                        self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
+                if stuck is not None:
+                    await self._journal.set_note(undecodable.NOTE, stuck.to_note())
+                    self._observer.source_state(undecodable.STATE, stuck.words(delay))
+                await self._wait(delay, stuck)
         except BaseExceptionGroup as group:
             raise first_error(group) from None
         finally:
             unlisten()
             if self._spill is not None:
                 self._spill.clear()
+
+    async def _wait(self, seconds: float, stuck: Undecodable | None) -> None:
+        """Wait, but no longer than until somebody skips what the source is stuck at."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while stuck is None or stuck.commit_lsn is None or self._journal.durable_lsn <= stuck.commit_lsn:
+                    self._progress.clear()
+                    await self._progress.wait()
 
     async def _session(self) -> None:
         """One connection's life: prepare, stream until something ends it."""
@@ -173,7 +192,11 @@ class LogicalSource:
                 await asyncio.sleep(pause)
             await stream.wait()
             last = time.monotonic()
-            received = stream.receive(RECEIVE_BYTES)
+            try:
+                received = stream.receive(RECEIVE_BYTES)
+            except UndecodableChange as error:
+                error.commit_lsn = intake.open_commit_lsn
+                raise
             pace = next((seconds for messages, seconds in PACES if len(received.sizes) > messages), 0.0)
             probes.reach("capture.received")
             await intake.take(received)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from backend_watcher.errors import RetryKind, WatcherError
+from backend_watcher.errors import RetryKind, UndecodableChange, WatcherError
 
 
 async def run_together(*work: Coroutine[Any, Any, None]) -> None:
@@ -37,12 +37,12 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> WatcherError:
     """
     Return the error of a group that decides: one that needs a person before one that time mends.
 
-    Raises the group where none of ours is in it.
+    Of those, a change that cannot be sent comes first: the connection's end is only what follows. Raises the group where none of ours is in it.
     """
     flat = [error for error in _flatten(group) if isinstance(error, WatcherError)]
     if not flat:
         raise group
-    return min(flat, key=lambda error: error.retry is RetryKind.LATER)
+    return min(flat, key=lambda error: (error.retry is RetryKind.LATER, not isinstance(error, UndecodableChange)))
 
 
 def _flatten(error: BaseException) -> list[BaseException]:

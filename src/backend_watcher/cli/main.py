@@ -51,6 +51,7 @@ app.add_typer(schema.app, name="schema")
 app.add_typer(outbox.app, name="outbox")
 app.command()(steer.forget)
 app.command()(steer.audit)
+app.command()(steer.skip)
 app.command()(dev.dev)
 
 

@@ -121,6 +121,27 @@ def forget(
     return do(app, config, Request(operation="forget", subscription=name, by=who(), reason=reason), json=json)
 
 
+def skip(
+    lsn: Annotated[
+        str, typer.Argument(metavar="LSN", help="Where the transaction commits: `watcher status` shows it.")
+    ],
+    reason: Reason = "",
+    app: App = None,
+    config: settings.ConfigPath = None,
+    json: settings.Json = False,
+) -> int:
+    """Give up the one transaction that PostgreSQL cannot send; its changes must be had in another way."""
+    from backend_watcher.events.position import parse_lsn
+    from backend_watcher.service.operate import who
+    from backend_watcher.service.steering import SKIP, Request
+
+    try:
+        to = (parse_lsn(lsn), 0)
+    except ValueError as error:
+        raise ConfigError([f"LSN: {error}"], remedy="`watcher status` shows it.") from None
+    return do(app, config, Request(operation=SKIP, subscription="", by=who(), reason=reason, to=to), json=json)
+
+
 def audit(
     count: Annotated[int, typer.Option("-n", min=1, help="So many of the newest entries.")] = AUDIT_ENTRIES,
     app: App = None,

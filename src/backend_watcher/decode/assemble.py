@@ -292,6 +292,10 @@ class Assembler:
         table = self._tables.get(relation.relation_oid)
         return table is not None and _same_shape(table, relation)
 
+    def open_commit_lsn(self) -> int | None:
+        """Return where the transaction that has begun commits; None between two."""
+        return self._commit_lsn if self.in_transaction else None
+
     def define(self, table: Table) -> None:
         """Answer `wants` with the table, its primary key looked up. Raises ValueError if it is another one."""
         if self.wants is None or not _same_shape(table, self.wants):

@@ -19,7 +19,7 @@ from psycopg import AsyncConnection, Error
 from psycopg.errors import Diagnostic
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, WatcherError
+from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, UndecodableChange, WatcherError
 from backend_watcher.events.position import format_lsn
 from backend_watcher.postgres.connect import answering, connect
 from backend_watcher.postgres.translate import error_of, one_line, read_lsn, translate
@@ -29,6 +29,8 @@ KEEPALIVE_BYTES = 18
 POSTGRES_EPOCH_MICROS = 946_684_800_000_000
 UNDEFINED_OBJECT = "42704"
 NOT_IN_PREREQUISITE_STATE = "55000"
+AT_CHANGE = re.compile(r'"pgoutput".*\b([0-9A-F]+/[0-9A-F]+)\W*$', re.DOTALL)
+"""The context of an error that a change brought about: the plugin's name and the change's LSN, in any language."""
 MISSING_PUBLICATION = re.compile(r"publication .* does not exist|skipped loading publication", re.IGNORECASE)
 
 
@@ -63,6 +65,7 @@ class ReplicationStream:
         self._dsn = dsn
         self._connection: AsyncConnection[tuple[object, ...]] | None = None
         self._backend_pid = 0
+        self._later: UndecodableChange | None = None
         self._more = False
         self._missing_publication: str | None = None
         self._listener: Callable[[], None] = _nothing
@@ -173,6 +176,8 @@ class ReplicationStream:
         """
         assert self._connection is not None
         pgconn = self._connection.pgconn
+        if self._later is not None:
+            raise self._later
         received = Received()
         parts: list[memoryview | bytes] = []
         sizes = received.sizes
@@ -197,7 +202,8 @@ class ReplicationStream:
                     empty = True
                 else:
                     received.ended = True
-                    self._ended()
+                    received.data = b"".join(parts)
+                    self._ended(received)
                     break
             else:
                 # The limit was reached before libpq's own buffer was empty, so the socket may stay silent.
@@ -209,7 +215,7 @@ class ReplicationStream:
         received.data = b"".join(parts)
         return received
 
-    def _ended(self) -> None:
+    def _ended(self, received: Received) -> None:
         """Read why the server ended the stream."""
         assert self._connection is not None
         result = self._connection.pgconn.get_result()
@@ -221,7 +227,17 @@ class ReplicationStream:
             raise SourceUnavailable(f"the connection to PostgreSQL is lost: {one_line(result.get_error_message())}")
         if state == UNDEFINED_OBJECT:
             self._missing_publication = said
-        raise self._failure(error_of(state, f"the server ended the stream: {said} (SQLSTATE {state})"))
+        failure = self._failure(error_of(state, f"the server ended the stream: {said} (SQLSTATE {state})"))
+        context = (result.error_field(DiagnosticField.CONTEXT) or b"").decode(errors="replace")
+        at = AT_CHANGE.search(context)
+        if at is not None and type(failure) is SourceRefused:
+            # What was sent before it has been received, and counts: the error is for the next call.
+            failure = UndecodableChange(failure.message, change_lsn=read_lsn(at[1]))
+            if received.sizes:
+                self._later, self._more = failure, True
+                received.ended = False
+                return
+        raise failure
 
     def _failure(self, error: WatcherError) -> WatcherError:
         text = self._missing_publication or (error.message if MISSING_PUBLICATION.search(error.message) else None)

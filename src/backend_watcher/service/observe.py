@@ -81,6 +81,8 @@ class Figures:
             log.warning("source unavailable", detail=detail)
         elif state == "wal_alarm":
             log.error("PostgreSQL keeps too much WAL for the slot", detail=detail)
+        elif state == "undecodable":
+            log.error("PostgreSQL cannot send a change, and nothing behind it comes", detail=detail)
         elif state == "creating_slot":
             log.warning("the slot waits for open transactions", detail=detail)
         elif state == "prepared_open":

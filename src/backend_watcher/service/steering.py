@@ -22,12 +22,13 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.position import Position
 from backend_watcher.service.backfilling import ask, steer_backfill
 from backend_watcher.service.schema import mark_seen
+from backend_watcher.service.skip import skip_undecodable
 from backend_watcher.sinks.memory import Memory
 
 T = TypeVar("T")
 
-SEEN = "seen"
-"""The operation on schema changes; it concerns no subscription."""
+SEEN, SKIP = "seen", "skip"
+"""The operations on schema changes and on the source; they concern no subscription."""
 
 BACKFILL = "backfill"
 """The operation that reads tables; it may concern several subscriptions."""
@@ -123,6 +124,8 @@ async def steer(journal: Journal, loops: Loops, request: Request) -> Answer:
 
 
 def _subject(request: Request) -> str:
+    if request.operation == SKIP:
+        return "source"
     if request.operation in _OF_NONE:
         about = "schema" if request.operation == SEEN else BACKFILL
         return about if request.number is None else f"{about}/{request.number}"
@@ -209,6 +212,12 @@ def _backfill_to(state: BackfillState) -> Callable[[Journal, Loops, Request], Co
     return steer_it
 
 
+async def _skip(journal: Journal, loops: Loops, request: Request) -> str:
+    if not request.reason:
+        raise ConfigError(["reason: is missing"])
+    return await skip_undecodable(journal, request.to[0] if request.to is not None else 0)
+
+
 _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, str]]] = {
     "pause": _pause,
     "resume": _resume,
@@ -221,9 +230,10 @@ _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, s
     "backfill_pause": _backfill_to(BackfillState.PAUSED),
     "backfill_resume": _backfill_to(BackfillState.WAITING),
     "backfill_cancel": _backfill_to(BackfillState.CANCELLED),
+    SKIP: _skip,
 }
 
-_OF_NONE = frozenset({SEEN, BACKFILL, "backfill_pause", "backfill_resume", "backfill_cancel"})
+_OF_NONE = frozenset({SEEN, SKIP, BACKFILL, "backfill_pause", "backfill_resume", "backfill_cancel"})
 """Operations that are about no single subscription."""
 
 
