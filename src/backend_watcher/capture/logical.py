@@ -20,6 +20,7 @@ from backend_watcher.capture import undecodable
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
 from backend_watcher.capture.backfill import Backfills
+from backend_watcher.capture.beat import Beat
 from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.placing import Placements
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
@@ -158,7 +159,8 @@ class LogicalSource:
     async def _stream(self, stream: ReplicationStream, connection: Connection, prepared: Prepared) -> None:
         acknowledgement = Acknowledgement(prepared.start_lsn)
         describer = Describer(connection, prepared.keys)
-        watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage)
+        beat = Beat(self._settings.heartbeat_seconds, time.monotonic())
+        watch = SourceWatch(self._settings, self._observer, stream, connection, self._journal, prepared.coverage, beat)
         intake = Intake(
             self._journal,
             self._observer,
@@ -174,7 +176,7 @@ class LogicalSource:
         await run_together(
             self._read(stream, intake),
             self._feedback(stream, acknowledgement, prepared.feedback_seconds),
-            self._heartbeat(connection),
+            self._heartbeat(connection, beat),
             self._leave_with(connection),
             watch.run(self._watch_seconds),
             backfills.run(describer),
@@ -236,11 +238,14 @@ class LogicalSource:
         last = self._journal.last_position
         return min([flush_lsn, *(cursor.commit_lsn for cursor in cursors.values() if cursor < last)])
 
-    async def _heartbeat(self, connection: Connection) -> None:
+    async def _heartbeat(self, connection: Connection, beat: Beat) -> None:
         """Move an idle database's slot past what others write to the cluster."""
         while True:
-            await asyncio.sleep(self._settings.heartbeat_seconds)
-            await emit_heartbeat(connection)
+            await asyncio.sleep(beat.wait_seconds(time.monotonic()))
+            # Meanwhile one may have gone along with a look.
+            if beat.wait_seconds(now := time.monotonic()) == 0.0:
+                beat.sent(now)
+                await emit_heartbeat(connection)
 
     async def _leave_with(self, connection: Connection) -> None:
         """End the stream when the server ends its sessions: a fast shutdown must not wait for the journal."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import time
 
+from backend_watcher.capture.beat import Beat
 from backend_watcher.capture.budget import WalLevel, judge_wal
 from backend_watcher.capture.drift import Coverage, gaps
 from backend_watcher.capture.left_open import judge_prepared
@@ -24,6 +25,7 @@ from backend_watcher.postgres.connect import Connection, answering
 from backend_watcher.postgres.replication import ReplicationStream
 from backend_watcher.postgres.slots import SlotFacts
 from backend_watcher.postgres.surroundings import Surroundings
+from backend_watcher.postgres.upkeep import HEARTBEAT_PREFIX
 
 WATCH_SECONDS = 9.0
 """Whatever makes rows vanish is noticed within ten seconds, at a tenth of a query a second."""
@@ -46,6 +48,7 @@ class SourceWatch:
         connection: Connection,
         journal: Journal,
         coverage: Coverage,
+        beat: Beat,
     ) -> None:
         self._settings = settings
         self._journal = journal
@@ -53,6 +56,7 @@ class SourceWatch:
         self._stream = stream
         self._connection = connection
         self._coverage = coverage
+        self._beat = beat
         self._schema = SchemaWatch(settings, observer, connection, journal)
         self._told = "streaming "
         self._noticed = asyncio.Event()
@@ -77,6 +81,7 @@ class SourceWatch:
 
     async def _look(self) -> Surroundings:
         begun = time.monotonic()
+        beats = self._beat.may_go_along(begun)
         with answering(self._connection, LOOK_SECONDS_MAX):
             seen = await surroundings.look(
                 self._connection,
@@ -86,7 +91,10 @@ class SourceWatch:
                 names=self._schema.names,
                 oids=sorted({*self._coverage.oids, *await self._schema.oids()}),
                 fingerprint=self._schema.is_due(begun),
+                heartbeat=HEARTBEAT_PREFIX if beats else None,
             )
+        if beats:
+            self._beat.sent(begun)
         self._schema.took(begun, time.monotonic(), seen)
         return seen
 

@@ -89,8 +89,13 @@ async def look(
     names: Sequence[tuple[str, str]],
     oids: Sequence[int] = (),
     fingerprint: bool = False,
+    heartbeat: str | None = None,
 ) -> Surroundings:
-    """Look at everything at once. `pid` is our walsender's; tables are found by their names and by their OIDs."""
+    """
+    Look at everything at once. `pid` is our walsender's; tables are found by their names and by their OIDs.
+
+    `heartbeat` is the prefix of a message to be written along with it.
+    """
     row = await fetch_one(
         conn,
         "surroundings",
@@ -101,6 +106,7 @@ async def look(
         names=[name for _, name in names],
         oids=list(oids),
         fingerprint=fingerprint,
+        heartbeat=heartbeat,
     )
     assert row is not None
     seen: dict[str, Any] | None = row["publication"]

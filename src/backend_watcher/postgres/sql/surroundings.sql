@@ -5,7 +5,8 @@
 -- time. A table is found by its name and by the OID it was known by. An entry of a publication is never changed in
 -- place: another filter or column list is another entry. Entries and tables are put together by who asks: with
 -- thousands of both, and catalogs that were never analyzed, the server would compare each with each. "touched"
--- changes with every ALTER of the publication itself, also when it is altered back. "fingerprint", where it is asked
+-- changes with every ALTER of the publication itself, also when it is altered back. A "heartbeat" that is asked for
+-- goes along, as the one thing that writes. "fingerprint", where it is asked
 -- for, changes when the catalog row of anything does that is said by the query `shapes`: of the same relations, what
 -- they consist of, and the user's types in them.
 WITH RECURSIVE publication AS (
@@ -55,6 +56,8 @@ WITH RECURSIVE publication AS (
 )
 SELECT s.slot, s.wal_held_bytes, s.catalog_xmin_age, w.sync_state, w.pid IS NOT NULL AS streams,
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       CASE WHEN %(heartbeat)s::text IS NOT NULL THEN pg_logical_emit_message(true, %(heartbeat)s::text, '') END::text
+           AS heartbeat,
        CASE WHEN %(fingerprint)s THEN (SELECT sum(hashtextextended(mark, 0))::text FROM marks) END AS fingerprint,
        (SELECT jsonb_build_object(
             'gid', x.gid, 'database', x.database, 'owner', x.owner,
