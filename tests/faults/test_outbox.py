@@ -1,0 +1,252 @@
+"""The outbox and notifications under fault: late commits, kills, cuts, poolers, full queues, bloat, an epoch's end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from backend_watcher.embedded import EmbeddedPostgres
+
+from .judge import distinct, judge, read_seen
+from .ledger import Ledger
+from .pooler import Pooler
+from .results import Part
+from .running import PROGRAM, Running, environment, pause, until
+from .scale import dice, repeats
+from .workload import Client, Workload, mixed
+
+KILLS = repeats(6, 50)
+WRITERS = repeats(8, 32)
+DELAY_SECONDS_MAX = repeats(200, 5000) / 1000
+LONG_SECONDS = repeats(4, 60)
+LATE_SECONDS = repeats(6, 90)
+CUT_COMMITS = repeats(1500, 10_000)
+BLOAT_EVENTS = repeats(150_000, 10_000_000)
+PROBES = [
+    "",
+    "outbox.claimed=kill@{n}",
+    "outbox.before_done=kill@{m}",
+    "outbox.after_done=kill@{m}",
+    "journal.before_commit=kill@{n}",
+    "journal.after_commit=kill@{n}",
+    "capture.before_append=kill@{n}",
+    "delivery.after_write=kill@{n}",
+]
+READS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backend_watcher:outbox'"
+TABLES = ("items", "checking", "savings")
+
+
+def surroundings(folder: Path, dsn: str, **more: str) -> dict[str, str]:
+    return environment(folder, dsn, None, **{"WATCHER_SOURCE__KIND": "outbox", **more})
+
+
+def watcher(folder: Path, environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "backend_watcher", *words]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def install(folder: Path, environ: dict[str, str]) -> None:
+    done = watcher(folder, environ, "outbox", "install", str(PROGRAM))
+    assert done.returncode == 0, done.stderr
+
+
+def reads(connection: psycopg.Connection) -> bool:
+    return connection.execute(READS).fetchone() != (0,)
+
+
+def end_judged(running: Running, tmp_path: Path, ledger: Ledger, result: Part, seconds: float = 120.0) -> float:
+    """Wait until all is delivered, end it, and judge; return how long it took."""
+    facts = ledger.facts()
+    took = until(lambda: distinct(tmp_path / "seen") >= len(facts), "catching up", seconds)
+    assert running.end(signal.SIGTERM) == 0
+    judge(facts, read_seen(tmp_path / "seen")).check(result)
+    return took
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(repeats(240, 1500))
+@pytest.mark.scenario("49", "outbox: late commits, rollbacks, a long transaction, kill -9")
+def test_killed_under_load_nothing_is_lost(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
+    rolls = dice("outbox kills")
+    environ = surroundings(tmp_path, postgres.dsn)
+    install(tmp_path, environ)
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        ledger = Ledger(connection)
+        with Workload(postgres.dsn, rolls.random(), mixed, clients=4) as workload:
+            for _ in range(KILLS):
+                probe = rolls.choice(PROBES).format(n=rolls.randint(1, 40), m=rolls.randint(1, 3))
+                running = Running(tmp_path, environ, probe)
+                result.add(recovery_seconds_max=running.wait_for_delivery())
+                pause(rolls.uniform(0, 1.5))
+                running.end(signal.SIGKILL)
+            workload.stop()
+        with Running(tmp_path, environ) as last:
+            end_judged(last, tmp_path, ledger, result)
+    result.add(runs=KILLS)
+
+
+def late(connection: psycopg.Connection, client: Client) -> None:
+    """One to three keys that all clients share, a delay before the commit, a fifth rolled back."""
+    rolls = client.dice
+    with connection.transaction(force_rollback=rolls.random() < 0.2):
+        for key in sorted(rolls.sample(range(1, 41), rolls.randint(1, 3))):
+            connection.execute("UPDATE checking SET version = version + 1 WHERE id = %s", [key])
+        connection.execute("SELECT pg_sleep(%s)", [rolls.uniform(0, DELAY_SECONDS_MAX)])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(repeats(240, 900))
+@pytest.mark.scenario("49", "outbox: late commits, rollbacks, a long transaction, kill -9")
+def test_who_commits_late_is_not_skipped(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
+    rolls = dice("late commits")
+    environ = surroundings(tmp_path, postgres.dsn)
+    install(tmp_path, environ)
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection, psycopg.connect(postgres.dsn) as long:
+        ledger = Ledger(connection)
+        with Running(tmp_path, environ) as running:
+            until(lambda: reads(connection), "reading")
+            long.execute("INSERT INTO items VALUES (-1, 1, 'long')")
+            begun = time.monotonic()
+            with Workload(postgres.dsn, rolls.random(), late, clients=WRITERS) as workload:
+                pause(LONG_SECONDS)
+                held = time.monotonic() - begun
+                long.commit()
+                pause(max(0.0, LATE_SECONDS - LONG_SECONDS))
+                workload.stop()
+            took = end_judged(running, tmp_path, ledger, result)
+    result.add(runs=1, longest_transaction_seconds_max=held, caught_up_seconds_max=took)
+    assert took <= 1.0 + 4.0, "nothing waits for what is over"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(repeats(180, 900))
+@pytest.mark.scenario("48", "notifications: connection cut, pooler in the path")
+def test_cut_while_it_is_notified_nothing_is_missing(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
+    environ = surroundings(tmp_path, postgres.dsn)
+    install(tmp_path, environ)
+    rolls = dice("cuts")
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        ledger = Ledger(connection)
+        with Running(tmp_path, environ) as running, psycopg.connect(postgres.dsn, autocommit=True) as writer:
+            until(lambda: reads(connection), "reading")
+            for number in range(CUT_COMMITS):
+                writer.execute("INSERT INTO items VALUES (%s, 1, 'x')", [number])
+                if rolls.random() < 8 / CUT_COMMITS:
+                    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+                    connection.execute(cut, ["backend_watcher:outbox"])
+                    result.add(cuts=1)
+            end_judged(running, tmp_path, ledger, result)
+    result.add(runs=1)
+
+
+@pytest.mark.scenario("48", "notifications: connection cut, pooler in the path")
+@pytest.mark.parametrize("kind", ["outbox", "notify"])
+def test_a_transaction_pooler_is_refused(postgres: EmbeddedPostgres, tmp_path: Path, result: Part, kind: str) -> None:
+    install(tmp_path, surroundings(tmp_path, postgres.dsn))
+    program = tmp_path / "shop.py"
+    hears = "watcher.on('items')" if kind == "outbox" else "watcher.on_message('orders')"
+    program.write_text(
+        f"from backend_watcher import Watcher\nwatcher = Watcher('faults')\n@{hears}\nasync def f(x): pass\n"
+    )
+    more = {"WATCHER_SOURCE__KIND": kind} | ({"WATCHER_SOURCE__CHANNELS": '["orders"]'} if kind == "notify" else {})
+    with Pooler(postgres.dsn) as pooler:
+        done = watcher(tmp_path, environment(tmp_path, pooler.dsn, None, **more), "run", str(program))
+    assert done.returncode == 3, done.stderr
+    assert "transaction pooler" in done.stderr
+    result.add(runs=1, refused=1)
+
+
+def transactions_per_second(dsn: str, clients: int, seconds: float) -> float:
+    """Each client updates a row of its own and commits, again and again."""
+    stop = threading.Event()
+    counts = [0] * clients
+
+    def write(client: int) -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            while not stop.is_set():
+                connection.execute("UPDATE checking SET version = version + 1 WHERE id = %s", [client + 1])
+                counts[client] += 1
+
+    threads = [threading.Thread(target=write, args=(client,)) for client in range(clients)]
+    for thread in threads:
+        thread.start()
+    pause(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
+@pytest.mark.slow
+@pytest.mark.quiet
+@pytest.mark.timeout(180)
+@pytest.mark.scenario("51", "what the outbox and its notifications cost the application")
+def test_what_it_costs_is_measured(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
+    """A figure, not a limit: it depends on the machine. `watcher check` recommends to leave NOTIFY out above a rate."""
+    seconds, clients = repeats(3, 30), repeats(16, 64)
+    environ = surroundings(tmp_path, postgres.dsn)
+    plain = transactions_per_second(postgres.dsn, clients, seconds)
+    install(tmp_path, environ)
+    with_notify = transactions_per_second(postgres.dsn, clients, seconds)
+    install(tmp_path, {**environ, "WATCHER_SOURCE__OUTBOX_NOTIFY": "false"})
+    without_notify = transactions_per_second(postgres.dsn, clients, seconds)
+    result.add(
+        runs=1,
+        plain_per_second_max=round(plain),
+        outbox_share_max=round(without_notify / plain, 2),
+        outbox_with_notify_share_max=round(with_notify / plain, 2),
+    )
+    assert min(plain, with_notify, without_notify) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(repeats(240, 5400))
+@pytest.mark.scenario("52", "the outbox does not grow")
+def test_what_is_read_takes_no_room(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
+    environ = surroundings(tmp_path, postgres.dsn, FAULTS_SINKS="none")
+    program = tmp_path / "quiet.py"
+    program.write_text(
+        "from backend_watcher import Watcher\nwatcher = Watcher('faults')\n"
+        "@watcher.on('items', batch=5000)\nasync def f(changes): pass\n"
+    )
+    done = watcher(tmp_path, environ, "outbox", "install", str(program))
+    assert done.returncode == 0, done.stderr
+    parts = "FROM pg_inherits WHERE inhparent = 'watcher.outbox'::regclass"
+    size = f"SELECT sum(pg_total_relation_size(inhrelid))::bigint {parts}"
+    behind = "SELECT count(*) FROM watcher.outbox_batch"
+    sizes: list[int] = []
+    waits: list[float] = []
+    with (
+        psycopg.connect(postgres.dsn, autocommit=True) as connection,
+        psycopg.connect(postgres.dsn, autocommit=True) as writer,
+        Running(tmp_path, environ, program=program) as running,
+    ):
+        until(lambda: reads(connection), "reading")
+        written = 0
+        while written < BLOAT_EVENTS:
+            begun = time.monotonic()
+            writer.execute("UPDATE savings SET version = version WHERE id = 1")
+            waits.append(time.monotonic() - begun)
+            writer.execute(
+                "INSERT INTO items SELECT n, 1, repeat('x', 100) FROM generate_series(%s::int, %s::int) n",
+                [written, written + 999],
+            )
+            written += 1000
+            if written % 10_000 == 0:
+                sizes.append(connection.execute(size).fetchone()[0])  # type: ignore[index]
+                # The reader keeps up: what is measured is what is forgotten, not what is late.
+                until(lambda: connection.execute(behind).fetchone() == (0,), "all durable", 60)
+        left = connection.execute(size).fetchone()[0]  # type: ignore[index]
+        assert running.end(signal.SIGTERM) == 0
+    half = len(sizes) // 2
+    steady = max(sizes[:half])
+    result.add(runs=1, events=written, steady_bytes_max=steady, most_bytes_max=max(sizes), wait_seconds_max=max(waits))
+    assert max(sizes) <= 2 * steady
+    assert left <= 2 * steady
