@@ -407,7 +407,15 @@ def test_every_finding_is_provoked_somewhere() -> None:
     made = set(re.findall(r'(?:fault|warning)\(\s*"(\w+)"', code))
     here = Path(__file__).parent
     tests = (here / "test_preflight.py").read_text() + (here / "test_server_findings.py").read_text()
-    for more in ("ddl_triggers", "outbox_findings", "outbox_preflight", "poolers", "privileges", "providers", "versions"):
+    for more in (
+        "ddl_triggers",
+        "outbox_findings",
+        "outbox_preflight",
+        "poolers",
+        "privileges",
+        "providers",
+        "versions",
+    ):
         tests += (here / f"test_{more}.py").read_text()
     assert len(made) > 25
     assert [name for name in sorted(made) if f'"{name}"' not in tests] == []

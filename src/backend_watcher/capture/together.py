@@ -37,7 +37,8 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> WatcherError:
     """
     Return the error of a group that decides: one that needs a person before one that time mends.
 
-    Of those, a change that cannot be sent comes first: the connection's end is only what follows. Raises the group where none of ours is in it.
+    Of those, a change that cannot be sent comes first: the connection's end is only what follows. Raises the group
+    where none of ours is in it.
     """
     flat = [error for error in _flatten(group) if isinstance(error, WatcherError)]
     if not flat:
