@@ -12,7 +12,18 @@ from backend_watcher.service.config_settings import SourceSettings, right_would_
 EVERY_KIND = frozenset({"dsn", "kind"})
 OF_KIND = {
     "logical": frozenset(
-        {"slot", "publication", "heartbeat_seconds", "max_wal_bytes", "streaming", "max_spill_bytes", "ddl_triggers"}
+        {
+            "slot",
+            "publication",
+            "heartbeat_seconds",
+            "max_wal_bytes",
+            "streaming",
+            "max_spill_bytes",
+            "ddl_triggers",
+            "schema_changes",
+            "allow_superuser",
+            "prepared_seconds_max",
+        }
     ),
     "outbox": frozenset({"outbox_notify", "outbox_poll_seconds", "outbox_table"}),
     "notify": frozenset({"channels"}),
