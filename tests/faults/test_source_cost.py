@@ -22,7 +22,7 @@ LINE = re.compile(
     r"^<(?P<when>[0-9.]+)\|backend_watcher:(?P<purpose>\w+)> LOG:  (?:statement|execute [^:]*): (?P<text>.*)",
     re.MULTILINE,
 )
-LOOK = "WITH RECURSIVE publication"
+LOOK = "-- The slot, our walsender, the publication"
 SETTINGS = {"log_statement": "all", "log_line_prefix": "<%n|%a> ", "log_replication_commands": "on"}
 
 
