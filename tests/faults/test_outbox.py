@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -13,6 +16,8 @@ import psycopg
 import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.embedded.account import choose
+from backend_watcher.embedded.install import find_postgres as install_of_postgres
 
 from .judge import distinct, judge, read_seen
 from .ledger import Ledger
@@ -20,7 +25,7 @@ from .pooler import Pooler
 from .results import Part
 from .running import PROGRAM, Running, environment, pause, until
 from .scale import dice, repeats
-from .workload import Client, Workload, mixed
+from .workload import SCHEMA, Client, Workload, mixed
 
 KILLS = repeats(6, 50)
 WRITERS = repeats(8, 32)
@@ -163,6 +168,68 @@ def test_a_transaction_pooler_is_refused(postgres: EmbeddedPostgres, tmp_path: P
     result.add(runs=1, refused=1)
 
 
+NOTIFIED = """
+import os
+from backend_watcher import Watcher
+watcher = Watcher("faults")
+seen = os.open(os.environ["FAULTS_SEEN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+@watcher.on_message("orders")
+async def note(message):
+    os.write(seen, message.content[:20] + b"\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.scenario("50", "the queue of notifications fills")
+@pytest.mark.parametrize("postgres", [{"max_notify_queue_pages": "64"}], indirect=True, ids=["small queue"])
+def test_a_queue_that_fills_is_told_of_and_is_never_our_doing(
+    postgres: EmbeddedPostgres, tmp_path: Path, result: Part
+) -> None:
+    """Somebody else listens and sits in a transaction; ours is never in one, also while it is stopped."""
+    (tmp_path / "notified.py").write_text(NOTIFIED)
+    environ = environment(
+        tmp_path, postgres, None, WATCHER_SOURCE__KIND="notify", WATCHER_SOURCE__CHANNELS='["orders"]'
+    )
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backend_watcher:listen'"
+    usage = "SELECT pg_notification_queue_usage()"
+    with (
+        psycopg.connect(postgres.dsn, autocommit=True) as connection,
+        psycopg.connect(postgres.dsn, autocommit=True) as writer,
+        Running(tmp_path, environ, program=tmp_path / "notified.py") as running,
+    ):
+        until(lambda: connection.execute(ours).fetchone() != (0,), "listening")
+        until(lambda: "source streaming" in running.log(), "streaming")
+        assert "best effort" in running.log()
+        for number in range(20):
+            writer.execute("SELECT pg_notify('orders', %s)", [f"a{number}"])
+        until(lambda: running.size() > 0 and (tmp_path / "seen").read_text().count("\n") == 20, "20 of them")
+        running.send(signal.SIGSTOP)
+        failed = in_transaction = 0
+        for number in range(40):
+            try:
+                writer.execute("SELECT pg_notify('orders', %s)", [f"b{number:05}" + "x" * 7000])
+            except psycopg.Error:
+                failed += 1
+            row = connection.execute(f"{ours} AND xact_start IS NOT NULL").fetchone()
+            in_transaction += row[0] if row else 0
+        running.send(signal.SIGCONT)
+        until(lambda: (tmp_path / "seen").read_text().count("\n") == 60, "all that were sent while it stood")
+        with psycopg.connect(postgres.dsn) as sitting:
+            sitting.execute("LISTEN orders")
+            sitting.commit()
+            sitting.execute("SELECT 1")  # in a transaction from here on
+            number = 0
+            while connection.execute(usage).fetchone()[0] < 0.3:  # type: ignore[index]
+                writer.execute("SELECT pg_notify('orders', %s)", [f"c{number:05}" + "x" * 7000])
+                number += 1
+            until(lambda: "queue of notifications fills" in running.log(), "the alarm", 60)
+        assert running.end(signal.SIGTERM) == 0
+    result.add(runs=1, application_failures=failed, in_transaction=in_transaction)
+    assert (failed, in_transaction) == (0, 0)
+
+
 def transactions_per_second(dsn: str, clients: int, seconds: float) -> float:
     """Each client updates a row of its own and commits, again and again."""
     stop = threading.Event()
@@ -250,3 +317,68 @@ def test_what_is_read_takes_no_room(postgres: EmbeddedPostgres, tmp_path: Path, 
     result.add(runs=1, events=written, steady_bytes_max=steady, most_bytes_max=max(sizes), wait_seconds_max=max(waits))
     assert max(sizes) <= 2 * steady
     assert left <= 2 * steady
+
+
+LAST_XID = 1 << 32
+"""Where the 32-bit part of transaction ids begins again, and the epoch goes on."""
+XACT_SEGMENT = 1 << 20
+"""How many transactions one file of pg_xact holds."""
+
+
+def move_near_the_end(postgres: EmbeddedPostgres) -> None:
+    """Let the cluster hand out the last thousand ids of its epoch from now on."""
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        (data,) = connection.execute("SHOW data_directory").fetchone()  # type: ignore[misc]
+        for (database,) in connection.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall():
+            with psycopg.connect(f"{postgres.dsn.rpartition('/')[0]}/{database}", autocommit=True) as one:
+                one.execute("VACUUM (FREEZE)")
+    postgres.stop()
+    folder = Path(data)
+    account = choose(owner=folder.stat().st_uid)
+    first = LAST_XID - 1000
+    segment = folder / "pg_xact" / f"{first // XACT_SEGMENT:04X}"
+    segment.write_bytes(bytes(256 * 1024))
+    os.chown(segment, folder.stat().st_uid, folder.stat().st_gid)
+    tool = install_of_postgres(None).program("pg_resetwal")
+    done = account.output_of(tool, "-x", str(first), "-D", str(folder))
+    assert done is not None, "pg_resetwal"
+    postgres.start()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.scenario("66", "the end of an epoch of transaction ids")
+def test_transaction_ids_that_begin_again_are_harmless(tmp_path: Path, result: Part) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="watcher-epoch-"))
+    try:
+        folder.chmod(0o755)
+        with EmbeddedPostgres(folder / "one") as postgres:
+            with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+                connection.execute(SCHEMA)
+            move_near_the_end(postgres)
+            judged_over_the_end(postgres, tmp_path, result)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def judged_over_the_end(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:
+    """Write, and kill the watcher, while the ids begin again."""
+    rolls = dice("epoch")
+    environ = surroundings(tmp_path, postgres.dsn)
+    install(tmp_path, environ)
+    xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        ledger = Ledger(connection)
+        with psycopg.connect(postgres.dsn) as long, Running(tmp_path, environ) as running:
+            until(lambda: reads(connection), "reading")
+            before = connection.execute(xid).fetchone()[0]  # type: ignore[index]
+            long.execute("INSERT INTO items VALUES (-1, 1, 'begun in the old epoch')")
+            with Workload(postgres.dsn, rolls.random(), mixed, clients=4) as workload:
+                until(lambda: connection.execute(xid).fetchone()[0] > LAST_XID + 300, "the next epoch")  # type: ignore[index]
+                running.end(signal.SIGKILL)
+                long.commit()
+                workload.stop()
+        with Running(tmp_path, environ) as last:
+            end_judged(last, tmp_path, ledger, result)
+    result.add(runs=1)
+    assert LAST_XID - 1000 <= before < LAST_XID
