@@ -34,6 +34,7 @@ Every error the watcher raises, each with its remedy and its retry kind.
     │   ├── HandlerDied             later     the process that ran a user's function ended
     │   ├── Retry                   later     a user's function asks to be called again, and when
     │   └── Skip                    skip      a user's function wants nothing done about this change
+    ├── CannotVerify                later     both sides do not come to one position
     ├── EmbeddedError               stop      an embedded server does not start
     └── Bug
         ├── OutOfOrder              stop      a position came twice, or backwards
@@ -69,6 +70,7 @@ class ExitCode:
     CONFIGURATION = 2
     SOURCE_REFUSED = 3
     DATA_SAFETY = 4
+    DRIFT = 5
     TEMPORARY = 75
 
 
@@ -358,6 +360,13 @@ class Skip(HandlerError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class CannotVerify(WatcherError):
+    """Source and sink cannot be compared now: they do not come to one position."""
+
+    remedy = "See with `watcher status` that it runs and delivers; then verify again."
+    retry = RetryKind.LATER
 
 
 class EmbeddedError(WatcherError):

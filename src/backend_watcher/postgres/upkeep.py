@@ -26,6 +26,12 @@ async def emit_mark(conn: Connection, prefix: str, content: str) -> None:
     await fetch_all(conn, "emit_message", prefix=prefix, content=content)
 
 
+async def emit_mark_at(conn: Connection, prefix: str) -> str:
+    """Write an empty message as a transaction of its own, and return the LSN that everything seen before is below."""
+    (row,) = await fetch_all(conn, "emit_message", prefix=prefix, content="")
+    return str(row["lsn"])
+
+
 async def without_waiting_for_standbys(conn: Connection) -> None:
     """Let commits of this session, which change no row, return when they are on the server's own disk."""
     await fetch_all(conn, "commit_locally")

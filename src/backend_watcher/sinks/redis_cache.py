@@ -34,8 +34,9 @@ from backend_watcher.events.change import DELETE, INSERT, READ, TRUNCATE, UPDATE
 from backend_watcher.events.envelope import Incomplete, RowWriter, writer_of
 from backend_watcher.events.row import Missing
 from backend_watcher.events.table import Table
-from backend_watcher.sinks.redis_wire import Call, RedisServer, command, pack, sha_of
+from backend_watcher.sinks.redis_wire import Call, RedisServer, command, fields_as_json, pack, sha_of
 from backend_watcher.sinks.template import MARK, KeyTemplate
+from backend_watcher.verifiable import EXPIRED
 
 TOMBSTONE_SECONDS = 3600
 """How long a deleted entry's position is kept, so that an older value that comes late stays away."""
@@ -313,6 +314,81 @@ class RedisCache:
                 arguments += sets
                 arguments += removes
             yield command(*head, *arguments)
+
+    # Reading back
+
+    async def open_to_read(self) -> None:
+        """Connect."""
+        await self._server.open()
+
+    def scope(self, table: Table) -> str:
+        """Return the template: tables that share it share their keys."""
+        return self._key.source
+
+    async def entries(self, changes: Sequence[Change]) -> Sequence[tuple[bytes, bytes | None] | SinkRejected]:
+        """Say what should stand where; the server need not be asked."""
+        found: list[tuple[bytes, bytes | None] | SinkRejected] = []
+        for change in changes:
+            try:
+                found.append(self._entry(change))
+            except SinkRejected as error:
+                found.append(error)
+        return found
+
+    def _entry(self, change: Change) -> tuple[bytes, bytes | None]:
+        """Return a row's key, and its JSON or a hash's fields written as JSON; nothing where all of those are NULL."""
+        writer, row = self._writer(change.table), change.row
+        key = self._key.key(writer, row)
+        try:
+            if not self._hashes:
+                return key, writer.json(row, None, True)
+            return key, fields_as_json((name.encode(), text) for name, text in writer.texts(row))
+        except ValueError as error:
+            raise SinkRejected(
+                f"{change.table.full_name}: a value cannot be written ({type(error).__name__})"
+            ) from error
+
+    def touches(self, change: Change) -> Sequence[bytes]:
+        """Return the key of a row, and the one it had before."""
+        writer = self._writer(change.table)
+        rows = [row for row in (change.new, change.old) if row is not None]
+        return [self._key.key(writer, row, change.old) for row in rows]
+
+    async def held(self, table: Table, names: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Return what stands at keys; of a hash only the fields that are ours."""
+        values: list[bytes | None] = []
+        for at in range(0, len(names), KEYS_MAX):
+            some = names[at : at + KEYS_MAX]
+            found = await (self._read_hashes(table, some) if self._hashes else self._server.call(b"MGET", *some))
+            gone = [number for number, value in enumerate(found) if value is None]
+            if gone and self._expire_seconds is not None:
+                # Entry and position expire together: an entry that somebody deleted leaves its position behind.
+                marks = [MARK + some[number] for number in gone]
+                there = await self._server.call(b"MGET", *marks) if self._guard else [None] * len(gone)
+                for number, mark in zip(gone, there, strict=True):
+                    found[number] = EXPIRED if mark is None else None
+            values += found
+        return values
+
+    async def _read_hashes(self, table: Table, names: Sequence[bytes]) -> list[bytes | None]:
+        count = b"%d" % len(names)
+        answers = await self._server.call(b"EVALSHA", sha_of("read_hash"), count, *names)
+        ours = {name.encode() for name in (self._columns or table.index_of)}
+        return [
+            fields_as_json((name, text) for name, text in zip(answer[::2], answer[1::2], strict=True) if name in ours)
+            for answer in answers
+        ]
+
+    async def names_after(self, table: Table, cursor: bytes) -> tuple[Sequence[bytes], bytes]:
+        """Return some keys that look as if they were made from the template."""
+        command_of = (b"SCAN", cursor or b"0", b"MATCH", self._key.glob(), b"COUNT", b"%d" % KEYS_MAX)
+        cursor, found = await self._server.call(*command_of)
+        ours = self._key.pattern(table).fullmatch
+        return [key for key in found if ours(key) and not key.startswith(MARK)], b"" if cursor == b"0" else cursor
+
+    def extras_unknown(self) -> str:
+        """Say that entries of truncated rows are there on purpose."""
+        return "" if self._deletes_on_truncate else "entries stay after a truncate: on_truncate is 'ignore'"
 
     # Truncate
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from importlib import resources
@@ -151,6 +152,16 @@ def sha_of(script: str) -> bytes:
     return _SCRIPTS[script][1]
 
 
+def fields_as_json(fields: Iterable[tuple[bytes, bytes | None]]) -> bytes | None:
+    """Write the fields of a hash in one way only, None where it has none; bytes that are not UTF-8 stay apart."""
+    texts = {
+        name.decode("utf-8", "surrogateescape"): text.decode("utf-8", "surrogateescape")
+        for name, text in fields
+        if text is not None
+    }
+    return json.dumps(texts, sort_keys=True).encode() if texts else None
+
+
 def pack_slowly(parts: tuple[bytes, ...]) -> bytes:
     """Pack a command without hiredis."""
     body = b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
@@ -189,4 +200,4 @@ def _read(name: str) -> tuple[bytes, bytes]:
     return text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
 
 
-_SCRIPTS = {name: _read(name) for name in ("write_json", "write_hash", "truncate")}
+_SCRIPTS = {name: _read(name) for name in ("write_json", "write_hash", "read_hash", "truncate")}

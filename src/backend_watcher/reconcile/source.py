@@ -1,0 +1,163 @@
+"""The rows of a table as the source has them now, as changes that transforms and a sink understand."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend_watcher.decode.chunks import OpenTransaction, RelationMark, expand, pack
+from backend_watcher.decode.fetched import cells_of, fetched_rows
+from backend_watcher.decode.tables import make_table
+from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable
+from backend_watcher.events.change import Change
+from backend_watcher.events.position import parse_lsn
+from backend_watcher.events.table import Table
+from backend_watcher.events.transaction import Stream
+from backend_watcher.postgres import catalog, reading
+from backend_watcher.postgres.connect import Connection, connect
+from backend_watcher.postgres.reading import Asked, ReadTable
+from backend_watcher.postgres.upkeep import HEARTBEAT_PREFIX, emit_mark_at, without_waiting_for_standbys
+from backend_watcher.reconcile.plan import running_in
+
+_NOWHERE = Stream("", "")
+_OPEN = OpenTransaction(0, 0, 0, 0)
+
+ALTERED_MAX = 10
+"""So often a table may be altered while one chunk of it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one snapshot; where `more` follow, the next ones come `after`."""
+
+    changes: Sequence[Change]
+    snapshot: str
+    more: bool
+    after: tuple[str, ...]
+
+
+class Source:
+    """
+    Reads tables: on one session that only reads, one query at a time. Marks are written on another one.
+
+    All methods raise SourceErrors.
+    """
+
+    def __init__(self, dsn: str, publication: str) -> None:
+        self._dsn = dsn
+        self._publication = publication
+        self._reading: Connection | None = None
+        self._marking: Connection | None = None
+
+    async def close(self) -> None:
+        """Let go of both sessions."""
+        for conn in (self._reading, self._marking):
+            if conn is not None and not conn.closed:
+                await conn.close()
+        self._reading = self._marking = None
+
+    async def _reader(self) -> Connection:
+        # A chunk that was larger than wished leaves its session of no use.
+        if self._reading is None or self._reading.closed:
+            self._reading = await connect(self._dsn, purpose="verify", read_only=True)
+        return self._reading
+
+    async def mark(self) -> int:
+        """
+        Write a message of ours, and return an LSN: what any snapshot saw before was committed before it.
+
+        The stream brings it, so that the journal comes to that place on an idle database too.
+        """
+        if self._marking is None or self._marking.closed:
+            self._marking = await connect(self._dsn, purpose="verify_mark")
+            await without_waiting_for_standbys(self._marking)
+        return parse_lsn(await emit_mark_at(self._marking, HEARTBEAT_PREFIX))
+
+    async def table(self, name: str) -> SourceTable:
+        """Look a table up. Raises SourceRefused where it is not there or not published, ConfigError without a key."""
+        conn = await self._reader()
+        facts = (await catalog.find_tables(conn, [name])).tables.get(name)
+        found = await reading.describe(conn, self._publication, facts.oid) if facts is not None else None
+        if facts is None or found is None:
+            raise SourceRefused(f"table {name} is not there", remedy="Ask for it by its name of today.")
+        if not found.key:
+            raise ConfigError(
+                [f"{name} has no key by which single rows can be looked at again, so it cannot be verified"],
+                remedy="Give it a primary key.",
+            )
+        return SourceTable(self, found, _shape(found, facts.primary_key))
+
+    async def running(self) -> frozenset[int]:
+        """Return the transactions that are running."""
+        return running_in(await reading.running_now(await self._reader()))
+
+    async def not_committing(self, xids: frozenset[int]) -> frozenset[int]:
+        """Return those of some transactions that have surely not begun to commit."""
+        return await reading.not_committing(await self._reader(), xids) if xids else xids
+
+    async def read(self, table: SourceTable, asked: Asked, after: Sequence[str], size: int) -> Rows:
+        """Read rows after a key, in the order of the key. A table that was altered meanwhile is described again."""
+        for _ in range(ALTERED_MAX):
+            chunk = await reading.read_chunk(await self._reader(), self._publication, table.read, asked, after, size)
+            if chunk is None:
+                table.become(await self.table(table.read.full_name))
+                continue
+            if chunk.bound is not None:
+                end = _texts(cells_of(chunk.bound))
+            else:
+                end = table.key_of_line(chunk.lines[-1]) if chunk.lines else tuple(after)
+            return Rows(table.changes(chunk.lines), chunk.snapshot, chunk.more, end)
+        raise SourceUnavailable(f"{table.read.full_name} is altered all the time")
+
+
+class SourceTable:
+    """A table as it is read now, and as its changes describe it."""
+
+    def __init__(self, source: Source, read: ReadTable, shape: Table) -> None:
+        self.source = source
+        self.read = read
+        self.shape = shape
+
+    def become(self, other: SourceTable) -> None:
+        """Have the shape that it has now."""
+        self.read, self.shape = other.read, other.shape
+
+    def changes(self, lines: Sequence[bytes]) -> list[Change]:
+        """Make of each line of COPY what a backfill makes of it: a change of the operation `read`."""
+        data, sizes = fetched_rows(self.read.oid, len(self.read.columns), lines)
+        marks = [RelationMark(0, self.shape.relation_oid, self.shape.version)]
+        return expand(pack(_OPEN, marks, array("I", sizes), [data]), {self.shape.version: self.shape}, _NOWHERE)
+
+    def key_of_line(self, line: bytes) -> tuple[str, ...]:
+        """Return what a row is found by, as texts."""
+        cells = cells_of(line)
+        names = [column.name for column in self.read.columns]
+        return _texts([cells[names.index(name)] for name in self.read.key])
+
+    def keys_of(self, change: Change) -> set[tuple[str, ...]]:
+        """Return what the rows of a change are found by; none of a row whose key was not sent."""
+        found = set()
+        for row in (change.new, change.old):
+            if row is None or any(name not in row for name in self.read.key):
+                continue
+            cells = [row.raw(name) for name in self.read.key]
+            if all(isinstance(cell, bytes) for cell in cells):
+                found.add(tuple(cell.decode("utf-8", "surrogateescape") for cell in cells))
+        return found
+
+
+def _shape(table: ReadTable, primary_key: Sequence[str]) -> Table:
+    """Make the table as capture does, so that its rows are identified as they are in the journal."""
+    columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in table.columns]
+    names = {column.name for column in table.columns}
+    key = tuple(primary_key) if names.issuperset(primary_key) else ()
+    identity = tuple(column.name for column in table.columns if column.identity)
+    if table.replica_identity == "i" and not set(identity).issuperset(key):
+        key = identity
+    return make_table(table.oid, table.schema, table.name, table.replica_identity, columns, key)
+
+
+def _texts(cells: Sequence[str | None]) -> tuple[str, ...]:
+    # A key has no NULL.
+    return tuple(cell if cell is not None else "" for cell in cells)

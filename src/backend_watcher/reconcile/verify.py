@@ -1,0 +1,403 @@
+"""
+Reads the tables of a subscription and what its sink holds, and finds what is not as it should be.
+
+Rows are read a chunk at a time, each under a snapshot of its own, and pass what changes pass: the predicate and the
+transforms, then the sink's own words for what it would hold of them. What stands there is compared at once, without
+waiting: an entry that is equal is equal. Only where one is not do both sides have to come to one position (`plan.py`),
+so a table that nobody writes to costs one query and one answer of the sink for each chunk.
+
+What has no row at the source is found by asking the sink for its names, when all rows have been read: a name that was
+not among them was either made since, which the journal shows, or should not be there.
+
+Nothing is written, but for marks in the WAL of the source: empty messages, as the heartbeat's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from backend_watcher.errors import CannotVerify, HandlerError, SinkRejected, WatcherError
+from backend_watcher.events.change import Change
+from backend_watcher.events.position import Position
+from backend_watcher.postgres.reading import Asked
+from backend_watcher.reconcile.compare import Kind, compare, differs
+from backend_watcher.reconcile.digest import NameSet
+from backend_watcher.reconcile.follow import Follower
+from backend_watcher.reconcile.plan import (
+    ENTRIES_MAX,
+    LOOKS_MAX,
+    Suspect,
+    Touched,
+    Verdict,
+    judge,
+    riddles,
+    seconds_before,
+)
+from backend_watcher.reconcile.report import Range, TableResult
+from backend_watcher.reconcile.source import Source, SourceTable
+from backend_watcher.verifiable import EXPIRED, Verifiable
+
+CHUNK_ROWS = 5_000
+EXTRAS_MAX = 20_000
+"""Entries without a row, as it seems at first, that are looked at again."""
+
+MASKS_LOOKED_AT = 20
+"""Rows of each chunk in which is looked for what the transforms mask."""
+
+RIDDLE_SECONDS = 0.2
+RIDDLE_TRIES_MAX = 25
+"""How often a look waits for a transaction that may be committing, before its entries stay unsettled."""
+
+MOVING = "changed all the time"
+HELD = "its key is held: see `watcher parked list`"
+OPEN = "a transaction was open that may have been committing"
+FORGOTTEN = "the journal no longer has what changed meanwhile"
+
+Passing = Callable[[Change], Change | None]
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one look at some entries has seen."""
+
+    source: dict[bytes, bytes | None]
+    held: dict[bytes, bytes | None]
+    touched: Touched
+    owed: Touched
+    end_lsn: int
+
+
+class Verification:
+    """
+    Verifies tables of one subscription, one after the other. `results` has what is known, whenever it is asked.
+
+    `passing` is what changes pass before the sink; it raises HandlerError where a function of the user's does.
+    """
+
+    def __init__(
+        self,
+        subscription: str,
+        source: Source,
+        sink: Verifiable,
+        passing: Passing,
+        follower: Follower,
+        *,
+        where: str | None = None,
+        rows_per_second_max: float | None = None,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> None:
+        self._subscription = subscription
+        self._source = source
+        self._sink = sink
+        self._passing = passing
+        self._follower = follower
+        self._where = where
+        self._rate = rows_per_second_max
+        self._chunk_rows = chunk_rows
+        self.results: list[TableResult] = []
+
+    async def run(self, names: Sequence[str], others: Iterable[str] = ()) -> None:
+        """
+        Verify tables by their full names; `others` are those of the subscription that are left out now.
+
+        Raises a WatcherError where it cannot go on, or is cancelled: what was found so far is in `results`.
+        """
+        tables = [await self._source.table(name) for name in names]
+        scopes = Counter([self._sink.scope((await self._source.table(name)).shape) for name in others])
+        scopes.update(self._sink.scope(table.shape) for table in tables)
+        for table in tables:
+            result = TableResult(self._subscription, table.shape.full_name, self._where)
+            result.extras_unknown = self._sink.extras_unknown()
+            if self._where is not None:
+                result.extras_unknown = "only some rows were asked for"
+            elif scopes[self._sink.scope(table.shape)] > 1:
+                result.extras_unknown = "several tables have their entries under the same names"
+            self.results.append(result)
+        for table, result in zip(tables, self.results, strict=True):
+            begun = time.monotonic()
+            try:
+                await self._table(table, result)
+            finally:
+                result.entries = result.sink.count
+                result.seconds = time.monotonic() - begun
+
+    async def _table(self, table: SourceTable, result: TableResult) -> None:
+        seen = NameSet()
+        oldest = self._follower.oldest()
+        begun_lsn = await self._quiet_mark()
+        strays: dict[bytes, Suspect] = {}
+        await self._rows(table, result, seen, strays)
+        if not result.extras_unknown and not result.full:
+            await self._strangers(table, result, seen, strays)
+        if strays and begun_lsn is None:
+            result.unsettled[OPEN] += len(strays)
+        elif strays and begun_lsn is not None:
+            await self._extras(table, result, strays, begun_lsn, oldest)
+        if result.full:
+            result.notes.append(f"ended after {len(result.differences)} differences")
+        result.complete = not result.full
+        try:
+            result.position = await self._follower.delivered(await self._source.mark())
+        except CannotVerify as error:
+            # What was found equal is equal all the same.
+            result.notes.append(error.message)
+
+    async def _quiet_mark(self) -> int | None:
+        """Write a mark that nobody committed before without being seen by now; None where somebody may have."""
+        lsn = await self._source.mark()
+        before = await self._source.running()
+        settled = await self._source.not_committing(before)
+        for _ in range(RIDDLE_TRIES_MAX):
+            if not (before - settled) & await self._source.running():
+                return lsn
+            await asyncio.sleep(RIDDLE_SECONDS)
+            settled |= await self._source.not_committing(before - settled)
+        return None
+
+    # Rows
+
+    async def _rows(self, table: SourceTable, result: TableResult, seen: NameSet, strays: dict[bytes, Suspect]) -> None:
+        """
+        Compare the entries of all rows.
+
+        `strays` takes entries whose row has another name by now. Who has the name today may have got it when nobody
+        saw it yet, and only all that the journal has since the beginning shows that.
+        """
+        after: tuple[str, ...] = ()
+        more = True
+        while more and not result.full:
+            begun = time.monotonic()
+            oldest, since_lsn = self._follower.oldest(), await self._source.mark()
+            rows = await self._source.read(table, Asked(self._where), after, self._chunk_rows)
+            self._learn_masks(rows.changes[:MASKS_LOOKED_AT], result)
+            wanted, suspects = await self._entries(table, rows.changes, result)
+            seen.add(wanted)
+            names = list(wanted)
+            held = await self._held(table, names)
+            result.expired += sum(value == EXPIRED for value in held)
+            wrong = {one.name for one in compare(wanted, names, held)}
+            one = Range(len(rows.changes))
+            for name, value in zip(names, held, strict=True):
+                if name not in wrong:
+                    _count(one, name, wanted[name], value)
+            looks = self._again(table, [suspects[n] for n in names if n in wrong], result, one, since_lsn, oldest)
+            strays |= {stray.name: stray for stray in await looks}
+            result.took(one)
+            after, more = rows.after, rows.more
+            if self._rate and more:
+                await asyncio.sleep(max(0.0, len(rows.changes) / self._rate - (time.monotonic() - begun)))
+
+    async def _entries(
+        self, table: SourceTable, changes: Sequence[Change], result: TableResult | None
+    ) -> tuple[dict[bytes, bytes | None], dict[bytes, Suspect]]:
+        """Say what should be held of rows, and of which rows each entry is."""
+        wanted: dict[bytes, bytes | None] = {}
+        suspects: dict[bytes, Suspect] = {}
+        passed: list[tuple[Change, Change]] = []
+        for change in changes:
+            try:
+                made = self._passing(change)
+            except HandlerError as error:
+                _refused(result, error)
+                continue
+            if made is not None:
+                passed.append((change, made))
+        found = await self._sink.entries([made for _, made in passed]) if passed else ()
+        for (change, _), entry in zip(passed, found, strict=True):
+            if isinstance(entry, SinkRejected):
+                _refused(result, entry)
+                continue
+            name, value = entry
+            wanted[name] = value
+            suspect = suspects.setdefault(name, Suspect(name))
+            suspect.keys |= table.keys_of(change)
+            suspect.identities.add(change.key_bytes())
+        return wanted, suspects
+
+    def _learn_masks(self, changes: Sequence[Change], result: TableResult) -> None:
+        """Note which columns have another value behind the transforms."""
+        for change in changes:
+            try:
+                passed = self._passing(change)
+            except HandlerError:
+                continue
+            if passed is None or passed is change or passed.new is None or change.new is None:
+                continue
+            new, old = passed.new, change.new
+            result.masked |= {name for name in old if new.has_value(name) and new.differs(old, name)}
+            result.masked |= {name for name in old if not new.has_value(name)}
+
+    async def _held(self, table: SourceTable, names: Sequence[bytes]) -> Sequence[bytes | None]:
+        return await self._sink.held(table.shape, names) if names else ()
+
+    # Looking again
+
+    async def _again(
+        self,
+        table: SourceTable,
+        suspects: Sequence[Suspect],
+        result: TableResult,
+        one: Range,
+        since_lsn: int,
+        oldest: Position | None,
+        *,
+        last: bool = False,
+    ) -> list[Suspect]:
+        """
+        Look at entries until they are equal or have proved to differ, and write down which.
+
+        What the journal shows from `since_lsn` on was not known when their rows were read. Unless it is the `last`
+        time, those that no row has any more are returned.
+        """
+        strays: list[Suspect] = []
+        for begin in range(0, len(suspects), ENTRIES_MAX):
+            left = list(suspects[begin : begin + ENTRIES_MAX])
+            reason, known_lsn = MOVING, since_lsn
+            for look in range(LOOKS_MAX):
+                await asyncio.sleep(seconds_before(look))
+                seen = await self._look(table, left, known_lsn, oldest)
+                if isinstance(seen, str):
+                    reason = seen
+                    continue
+                reason, known_lsn = MOVING, seen.end_lsn
+                left = self._judged(left, seen, result, one, None if last else strays)
+                if not left:
+                    break
+            if left:
+                result.unsettled[reason] += len(left)
+            if result.full:
+                break
+        return strays
+
+    def _judged(
+        self, suspects: Sequence[Suspect], seen: _Look, result: TableResult, one: Range, strays: list[Suspect] | None
+    ) -> list[Suspect]:
+        """Settle what can be; return what moves, with the rows that it may be of now."""
+        moving = []
+        for suspect in suspects:
+            name = suspect.name
+            wanted, held = seen.source.get(name), seen.held[name]
+            difference = differs(name, wanted, held)
+            verdict = judge(suspect, difference is not None, seen.touched, seen.owed)
+            result.looked_again += 1
+            if verdict is Verdict.MOVING:
+                suspect.keys |= seen.touched.names.get(name, set())
+                moving.append(suspect)
+                continue
+            if difference is not None and difference.kind is Kind.EXTRA and strays is not None:
+                strays.append(suspect)
+                continue
+            if verdict is Verdict.HELD:
+                result.unsettled[HELD] += 1
+            elif difference is not None:
+                result.differences.append(difference)
+            _count(one, name, wanted, held)
+        return moving
+
+    async def _look(
+        self, table: SourceTable, suspects: Sequence[Suspect], known_lsn: int, oldest: Position | None
+    ) -> _Look | str:
+        """Look at entries as `plan.py` says; return why it shows nothing where it does not."""
+        before = await self._source.running()
+        keys = tuple(sorted({key for suspect in suspects for key in suspect.keys}))
+        settled = await self._source.not_committing(before)
+        for _ in range(RIDDLE_TRIES_MAX):
+            changes, snapshot = await self._rows_of(table, keys)
+            if not riddles(before, settled, snapshot):
+                break
+            settled |= await self._source.not_committing(before - settled)
+            await asyncio.sleep(RIDDLE_SECONDS)
+        else:
+            return OPEN
+        await self._follower.delivered(await self._source.mark())
+        names = [suspect.name for suspect in suspects]
+        held = await self._held(table, names)
+        end_lsn = await self._source.mark()
+        await self._follower.captured(end_lsn)
+        touched = self._follower.touched(known_lsn, end_lsn, oldest, table, self._touches)
+        if touched is None:
+            return FORGOTTEN
+        wanted, _ = await self._entries(table, changes, None)
+        owed = self._follower.held(table, self._touches)
+        return _Look(wanted, dict(zip(names, held, strict=True)), touched, owed, end_lsn)
+
+    async def _rows_of(self, table: SourceTable, keys: tuple[tuple[str, ...], ...]) -> tuple[list[Change], str]:
+        """Read the rows with some keys, under one snapshot."""
+        if not keys:
+            # No row: a snapshot is wanted all the same, so that what is committed is known to be seen.
+            none = await self._source.read(table, Asked("false"), (), 1)
+            return [], none.snapshot
+        found = await self._source.read(table, Asked(None, keys), (), len(keys) + 1)
+        if found.more:
+            raise CannotVerify(f"{len(keys)} rows of {table.shape.full_name} are too large to be read at once")
+        return list(found.changes), found.snapshot
+
+    def _touches(self, change: Change) -> Sequence[bytes]:
+        """Name the entries of a change, as it came and as the transforms make it."""
+        names = set(self._sink.touches(change))
+        try:
+            passed = self._passing(change)
+        except HandlerError:
+            passed = None
+        return [*names.union(self._sink.touches(passed))] if passed is not None else [*names]
+
+    # What has no row
+
+    async def _strangers(
+        self, table: SourceTable, result: TableResult, seen: NameSet, strays: dict[bytes, Suspect]
+    ) -> None:
+        """Ask the sink for its names, and note those that no row had."""
+        cursor, more = b"", True
+        while more and len(strays) < EXTRAS_MAX:
+            names, cursor = await self._sink.names_after(table.shape, cursor)
+            more = cursor != b""
+            for name in names:
+                if name not in seen:
+                    strays.setdefault(name, Suspect(name))
+        if more:
+            result.notes.append(f"ended looking for extra entries after {len(strays)} that may be")
+
+    async def _extras(
+        self,
+        table: SourceTable,
+        result: TableResult,
+        strays: dict[bytes, Suspect],
+        begun_lsn: int,
+        oldest: Position | None,
+    ) -> None:
+        """Look at entries without a row. One that was made since the beginning is known by what the journal shows."""
+        end_lsn = await self._source.mark()
+        await self._follower.captured(end_lsn)
+        touched = self._follower.touched(begun_lsn, end_lsn, oldest, table, self._touches)
+        if touched is None:
+            result.unsettled[FORGOTTEN] += len(strays)
+            return
+        for name in strays.keys() & touched.names.keys():
+            strays[name].keys |= touched.names[name]
+        one = Range(0)
+        await self._again(table, list(strays.values()), result, one, end_lsn, oldest, last=True)
+        result.source.join(one.source)
+        result.sink.join(one.sink)
+
+
+def _refused(result: TableResult | None, error: WatcherError) -> None:
+    """Note a row that cannot be delivered, so that nothing is expected of it; of the first it is said why."""
+    if result is None:
+        return
+    result.refused += 1
+    if result.refused == 1:
+        result.notes.append(f"a row that cannot be delivered: {type(error).__name__}")
+
+
+def _count(one: Range, name: bytes, wanted: bytes | None, held: bytes | None) -> None:
+    """Take an entry into the digests of both sides; one that has expired is in neither."""
+    if held == EXPIRED:
+        return
+    if wanted is not None:
+        one.source.add(name, wanted)
+    if held is not None:
+        one.sink.add(name, held)

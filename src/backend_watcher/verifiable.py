@@ -1,0 +1,68 @@
+"""
+What a sink promises that can be proved: it says what it should hold, and can be read back.
+
+An *entry* has a name and a value, both bytes. Names are the sink's own: a cache's key, a replica's key columns. A value
+is a JSON object, written the same way whether it is what should stand there or what does, so that entries are compared
+as bytes, and one field of them can be shown or left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from backend_watcher.errors import SinkRejected
+from backend_watcher.events.change import Change
+from backend_watcher.events.table import Table
+
+EXPIRED = b""
+"""What `held` says where nothing stands any more, and that is as it should be: its time is over."""
+
+Name = bytes
+Value = bytes
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """A sink that can be read back. Nothing here writes; `open_to_read` comes first, `close` last."""
+
+    async def open_to_read(self) -> None:
+        """Connect. Raises as `Sink.open`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. May be called twice."""
+        ...
+
+    def scope(self, table: Table) -> str:
+        """Say which tables have their entries in one space of names: those of which this is equal."""
+        ...
+
+    async def entries(self, changes: Sequence[Change]) -> Sequence[tuple[Name, Value | None] | SinkRejected]:
+        """
+        Say what should be held of rows that exist: for each its name, and its value or None for nothing.
+
+        They are of one table and have passed the subscription's transforms. Where `write` would refuse one, that is
+        what is said of it. The other side may be asked how it would write a value. Raises SinkError.
+        """
+        ...
+
+    def touches(self, change: Change) -> Sequence[Name]:
+        """Name every entry that a change may make, alter or remove. Raises SinkRejected where it cannot."""
+        ...
+
+    async def held(self, table: Table, names: Sequence[Name]) -> Sequence[Value | None]:
+        """Return what stands under names, in their order: None for nothing, EXPIRED for no more. Raises SinkError."""
+        ...
+
+    async def names_after(self, table: Table, cursor: bytes) -> tuple[Sequence[Name], bytes]:
+        """
+        Return some names that are held of a table's scope, and what to ask for the next ones with.
+
+        It begins with b"" and has ended where b"" is returned. A name that is held all the time comes at least once.
+        """
+        ...
+
+    def extras_unknown(self) -> str:
+        """Say why entries without a row may stand there all the same; "" where none may."""
+        ...
