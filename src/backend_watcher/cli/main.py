@@ -7,6 +7,7 @@
 | 2    | the command line, a setting or the program is wrong |
 | 3    | the source is there, and cannot be watched as it is |
 | 4    | going on could lose changes |
+| 5    | `watcher verify` found a difference that stays |
 | 75   | not now: something does not answer; try again |
 """
 
@@ -19,7 +20,21 @@ from typing import Annotated
 
 import typer
 
-from backend_watcher.cli import backfill, check, demo, dev, init, outbox, parked, run, schema, status, steer, tail
+from backend_watcher.cli import (
+    backfill,
+    check,
+    demo,
+    dev,
+    init,
+    outbox,
+    parked,
+    run,
+    schema,
+    status,
+    steer,
+    tail,
+    verify,
+)
 from backend_watcher.cli.failure import Failure, failure_of, report
 from backend_watcher.cli.screen import print_json
 from backend_watcher.errors import ExitCode
@@ -47,6 +62,7 @@ app.command()(steer.resume)
 app.command()(steer.replay)
 app.add_typer(parked.app, name="parked")
 app.add_typer(backfill.app, name="backfill")
+app.command()(verify.verify)
 app.add_typer(schema.app, name="schema")
 app.add_typer(outbox.app, name="outbox")
 app.command()(steer.forget)
