@@ -17,11 +17,13 @@ from backend_watcher.capture.spill import Spill
 from backend_watcher.decode.pgoutput import Relation
 from backend_watcher.decode.tables import make_table
 from backend_watcher.errors import ProtocolError
+from backend_watcher.events.message import MARK, OWN
 from backend_watcher.events.table import Table
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.postgres.replication import Received
 from backend_watcher.testing.chunks import read_all
 from backend_watcher.testing.fakes import RecordingObserver
+from decode.messages import begin, commit, message
 
 HISTORIES = 150
 OID = 16384
@@ -254,3 +256,23 @@ async def test_a_large_one_goes_on_in_pieces(
     assert len(await shown(journal)) == 200
     assert pieces >= 5
     assert journal.durable_lsn == 0x2008
+
+
+async def test_a_mark_is_told_of_when_its_commit_is_noted(journal: MemoryJournal) -> None:
+    told: list[int] = []
+    acknowledgement = Acknowledgement(0x800)
+    taking = Intake(
+        journal,
+        RecordingObserver(),
+        acknowledgement,
+        Columns(),  # type: ignore[arg-type]
+        None,
+        0x800,
+        marked=lambda: told.append(acknowledgement.safe_lsn),
+    )
+    taking.begin()
+    for prefix, wanted in ((MARK, [0xA10]), (f"{OWN}heartbeat", [0xA10])):
+        sent = [begin(0xA00), message(prefix, b"", transactional=True), commit(0xA00, 0xA10)]
+        run = [framed(one) for one in sent]
+        await taking.take(Received(b"".join(run), [len(one) for one in run]))
+        assert told == wanted

@@ -324,6 +324,15 @@ async def test_a_heartbeat_moves_an_idle_slot(app: App, street: Street) -> None:
         assert await read_all(street.journal) == []
 
 
+async def test_a_mark_moves_an_idle_journal_at_once(app: App, street: Street) -> None:
+    async with street.listening():
+        for _ in range(3):
+            lsn = parse_lsn(await app.ask("SELECT pg_logical_emit_message(true, 'backend_watcher.mark', '')::text"))
+            # The timer would take ten seconds.
+            await eventually(lambda lsn=lsn: passed(app, street, lsn), 5.0)  # type: ignore[misc]
+        assert await read_all(street.journal) == []
+
+
 async def test_a_journal_that_takes_nothing_does_not_cost_the_connection(app: App, street: Street) -> None:
     street.journal = journal = MemoryJournal(quota_bytes=2000)
     await journal.open()

@@ -72,6 +72,7 @@ class Intake:
         *,
         messages: bool = False,
         ddl: Callable[[], None] | None = None,
+        marked: Callable[[], None] | None = None,
         placements: Placements | None = None,
     ) -> None:
         self._journal = journal
@@ -82,6 +83,7 @@ class Intake:
         self._start_lsn = start_lsn
         self._messages = messages
         self._ddl = ddl
+        self._marked = marked
         self._placements = placements if placements is not None else Placements()
         self._assembler: Assembler
         self._block: BlockTaker | None = None
@@ -124,6 +126,10 @@ class Intake:
         if received.keepalive_lsn and self._block is None:
             self.acknowledgement.keepalive(received.keepalive_lsn)
         await self._append()
+        if self._assembler.marked:
+            self._assembler.marked = False
+            if self._marked is not None:
+                self._marked()
 
     async def _feed(self, data: bytes, sizes: list[int], start: int = 0) -> int:
         """Feed the assembler to the end, or to a message about a transaction in progress; return how far."""

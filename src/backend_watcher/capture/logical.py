@@ -170,6 +170,8 @@ class LogicalSource:
             prepared.start_lsn,
             messages=prepared.messages,
             ddl=watch.look_now,
+            # Reported at once, and with that written down.
+            marked=self._progress.set,
             placements=(placements := Placements()),
         )
         backfills = Backfills(self._settings.dsn, self._settings.publication, self._journal, placements)

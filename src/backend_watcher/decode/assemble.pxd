@@ -17,6 +17,7 @@ cdef class Assembler:
     cdef readonly object streamed
     cdef readonly set described
     cdef public bint ddl
+    cdef public bint marked
     cdef public object watermark
     cdef public bint reading
     cdef readonly bint in_transaction

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
-from backend_watcher.decode.messages import BACKFILL, CONTEXT, CONTEXT_BYTES_MAX, DDL, MESSAGES, OWN
+from backend_watcher.decode.messages import BACKFILL, CONTEXT, CONTEXT_BYTES_MAX, DDL, MARK, MESSAGES, OWN
 from backend_watcher.decode.pgoutput import (
     KEY,
     NEW,
@@ -71,6 +71,8 @@ class Assembler:
         self.described: set[int] = set()
         # Set where the source says that something was done to a table; the caller takes it back.
         self.ddl = False
+        # Set where somebody waits for the journal to come here; the caller takes it back.
+        self.marked = False
         # Set at a message that says that rows belong here; the caller takes it back.
         self.watermark: bytes | None = None
         # Whether rows that were read from tables are being fed. The server sends none.
@@ -269,6 +271,8 @@ class Assembler:
             self._context = message.content
         elif message.prefix == DDL:
             self.ddl = True
+        elif message.prefix == MARK:
+            self.marked = True
         elif message.prefix == BACKFILL and len(message.content) <= CONTEXT_BYTES_MAX:
             # Said of the rows that may follow it, as an application says things of its own.
             self._context = self.watermark = message.content

@@ -7,9 +7,9 @@ import struct
 from backend_watcher.context import BYTES_MAX as CONTEXT_BYTES_MAX
 from backend_watcher.context import PREFIX as CONTEXT
 from backend_watcher.decode.tables import make_table
-from backend_watcher.events.message import BACKFILL, DDL, NAME, OWN, SCHEMA
+from backend_watcher.events.message import BACKFILL, DDL, MARK, NAME, OWN, SCHEMA
 
-__all__ = ["BACKFILL", "CONTEXT", "CONTEXT_BYTES_MAX", "DDL", "MESSAGES", "OWN", "message_row"]
+__all__ = ["BACKFILL", "CONTEXT", "CONTEXT_BYTES_MAX", "DDL", "MARK", "MESSAGES", "OWN", "message_row"]
 
 _TEXT = 25
 _BYTEA = 17

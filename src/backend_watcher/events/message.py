@@ -29,6 +29,9 @@ DDL = f"{OWN}ddl"
 BACKFILL = f"{OWN}backfill"
 """The prefix of what says where rows that were read from a table take their place in the stream."""
 
+MARK = f"{OWN}mark"
+"""The prefix of what somebody writes who waits until the journal has come there; an idle one does so now and then."""
+
 FULL_NAME = qualify(SCHEMA, NAME)
 """What messages are called where tables are named. PostgreSQL lets nobody make a table of this schema."""
 

@@ -11,13 +11,14 @@ from backend_watcher.decode.fetched import cells_of, fetched_rows
 from backend_watcher.decode.tables import make_table
 from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable
 from backend_watcher.events.change import Change
+from backend_watcher.events.message import MARK
 from backend_watcher.events.position import parse_lsn
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
 from backend_watcher.postgres import catalog, reading
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadTable
-from backend_watcher.postgres.upkeep import HEARTBEAT_PREFIX, emit_mark_at, without_waiting_for_standbys
+from backend_watcher.postgres.upkeep import emit_mark_at, without_waiting_for_standbys
 from backend_watcher.reconcile.plan import running_in
 
 _NOWHERE = Stream("", "")
@@ -72,7 +73,7 @@ class Source:
         if self._marking is None or self._marking.closed:
             self._marking = await connect(self._dsn, purpose="verify_mark")
             await without_waiting_for_standbys(self._marking)
-        return parse_lsn(await emit_mark_at(self._marking, HEARTBEAT_PREFIX))
+        return parse_lsn(await emit_mark_at(self._marking, MARK))
 
     async def table(self, name: str) -> SourceTable:
         """Look a table up. Raises SourceRefused where it is not there or not published, ConfigError without a key."""
