@@ -6,8 +6,10 @@ import inspect
 
 import pytest
 
+from backend_watcher.errors import SinkRejected
 from backend_watcher.sinks.redis_cache import RedisCache
 from backend_watcher.sinks.stdout import Stdout
+from backend_watcher.testing.builders import change, table
 from backend_watcher.verifiable import EXPIRED, Verifiable
 from test_contracts import members
 
@@ -23,6 +25,36 @@ def test_it_has_all_that_is_promised(keeper: type) -> None:
 def test_a_sink_is_known_by_what_it_can_do() -> None:
     assert isinstance(RedisCache("a:{id}"), Verifiable)
     assert not isinstance(Stdout(), Verifiable)
+
+
+PRODUCTS = table()
+SEVEN = change("read", PRODUCTS, new={"id": 7, "name": "a", "stock": None})
+PART = SEVEN.replace(new={"id": 7, "name": "a"})
+NAMELESS = change("read", PRODUCTS, new={"id": None, "name": "a"})
+
+
+async def test_a_cache_says_what_it_should_hold_as_it_would_write_it() -> None:
+    full, named, fields = (
+        RedisCache("p:{id}"),
+        RedisCache("p:{id}", columns=["name"]),
+        RedisCache("p:{id}", format="hash"),
+    )
+    assert await full.entries([SEVEN]) == [(b"p:7", b'{"id":7,"name":"a","stock":null}')]
+    assert await named.entries([SEVEN]) == [(b"p:7", b'{"name":"a"}')]
+    # Of a hash a field that is NULL is not there, and one that a transform took away is left alone.
+    assert await fields.entries([SEVEN, PART]) == [(b"p:7", b'{"id": "7", "name": "a"}')] * 2
+    refused = [*await full.entries([PART, NAMELESS]), *await fields.entries([NAMELESS])]
+    assert [type(one) for one in refused] == [SinkRejected] * 3
+
+
+def test_a_cache_names_what_a_change_touches() -> None:
+    cache = RedisCache("p:{id}")
+    moved = change("update", PRODUCTS, new={"id": 8, "name": "a"}, old={"id": 7})
+    assert cache.touches(moved) == [b"p:8", b"p:7"]
+    assert cache.touches(change("delete", PRODUCTS, old={"id": 7})) == [b"p:7"]
+    assert cache.touches(change("truncate", PRODUCTS)) == []
+    assert cache.scope(PRODUCTS) == "p:{id}"
+    assert (cache.extras_unknown(), RedisCache("{id}", on_truncate="ignore").extras_unknown() != "") == ("", True)
 
 
 def test_no_value_is_taken_for_an_expired_one() -> None:

@@ -72,6 +72,12 @@ def test_drift(run: Run, found: Proof, folder: Path) -> None:
     assert (plain["exit_code"], plain["verdict"], len(plain["tables"][0]["differences"])) == (5, "different", 25)
 
 
+def test_a_report_that_cannot_be_written_is_refused_at_once(run: Run, found: Proof) -> None:
+    for place in ("nowhere/report.html", "."):
+        done = run("verify", "--html", place)
+        assert (done.code, "cannot be written" in done.err, done.out) == (2, True, "")
+
+
 def test_what_could_not_be_done(run: Run, found: Proof) -> None:
     found.interrupted = True
     found.error = CannotVerify("nothing moves")

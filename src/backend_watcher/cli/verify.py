@@ -11,6 +11,7 @@ import typer
 from backend_watcher.cli import settings
 from backend_watcher.cli.failure import print_fault, print_remedy
 from backend_watcher.cli.screen import print_json, print_lines, print_table, span
+from backend_watcher.errors import ConfigError
 
 if TYPE_CHECKING:
     from backend_watcher.service.verifying import Proof
@@ -37,6 +38,9 @@ def verify(
     """
     from backend_watcher.service.verifying import Asked, verify
 
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        # Said now, and not when all has been read.
+        raise ConfigError([f"--html: {html} cannot be written: there is no such folder, or it is one"])
     found, watcher = settings.read(app, config)
     asked = Asked(subscription, table, where, rate)
     proof = asyncio.run(verify(found, watcher, asked))

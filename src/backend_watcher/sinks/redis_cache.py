@@ -342,7 +342,8 @@ class RedisCache:
         try:
             if not self._hashes:
                 return key, writer.json(row, None, True)
-            return key, fields_as_json((name.encode(), text) for name, text in writer.texts(row))
+            texts = [(name.encode(), text) for name, text in writer.texts(row) if not isinstance(text, Missing)]
+            return key, fields_as_json(texts)
         except ValueError as error:
             raise SinkRejected(
                 f"{change.table.full_name}: a value cannot be written ({type(error).__name__})"
