@@ -186,7 +186,8 @@ class Verification:
                     _count(one, name, wanted[name], value)
             looks = self._again(table, [suspects[n] for n in names if n in wrong], result, one, since_lsn, oldest)
             strays |= {stray.name: stray for stray in await looks}
-            result.took(one)
+            if rows.changes:
+                result.took(one)
             after, more = rows.after, rows.more
             if self._rate and more:
                 await asyncio.sleep(max(0.0, len(rows.changes) / self._rate - (time.monotonic() - begun)))

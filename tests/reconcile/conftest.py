@@ -1,0 +1,89 @@
+"""A source, a cache and a watcher that runs between them, for each module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
+from backend_watcher.service.config import load_config
+from backend_watcher.service.load import load_watcher
+from backend_watcher.service.verifying import Asked, Proof, verify
+from faults.running import Running, environment, until
+
+PROGRAM = Path(__file__).parent / "verified_program.py"
+SCHEMA = """
+CREATE TABLE items (id int PRIMARY KEY, version bigint NOT NULL, note text, secret text, kept bool NOT NULL);
+CREATE TABLE words (word text PRIMARY KEY, n numeric, at timestamptz);
+CREATE TABLE mails (id int PRIMARY KEY, mail text NOT NULL UNIQUE);
+ALTER TABLE mails REPLICA IDENTITY FULL;
+"""
+
+
+class Stage:
+    """What a test does to both sides, and how it asks."""
+
+    def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> None:
+        self.folder = folder
+        self.dsn = postgres.dsn
+        self.environ = environment(folder, postgres, valkey)
+        self.connection = psycopg.connect(postgres.dsn, autocommit=True)
+        self.cache = redis.Redis.from_url(valkey.url)
+
+    def run(self, *statements: str) -> None:
+        """Run statements at the source."""
+        for statement in statements:
+            self.connection.execute(statement.encode())
+
+    def until_equal(self, count: Callable[[], int], wanted: int) -> None:
+        """Return when so many entries are there."""
+        until(lambda: count() == wanted, f"{wanted} entries")
+
+    def entries(self, prefix: str) -> int:
+        """Count the entries of a cache."""
+        return sum(1 for _ in self.cache.scan_iter(f"{prefix}:*", count=1000))
+
+    async def verify(self, subscription: str | None = None, **asked: Any) -> Proof:
+        """Verify in this process while another one delivers."""
+        watcher = load_watcher(str(PROGRAM))
+        environ = {**self.environ, "WATCHER_JOURNAL__PATH": str(self.folder / ".watcher" / "faults.journal")}
+        config = load_config(None, environ, watcher=watcher)
+        return await verify(config, watcher, Asked(subscription, **{"stall_seconds_max": 20.0, **asked}))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Servers, and `watcher run` on `verified_program.py`."""
+    folder = tmp_path_factory.mktemp("verify")
+    with (
+        EmbeddedPostgres(settings={"fsync": "off"}) as postgres,
+        EmbeddedValkey() as valkey,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("FAULTS_REDIS", valkey.url)
+        stage = Stage(folder, postgres, valkey)
+        stage.run(SCHEMA)
+        with Running(folder, stage.environ, program=PROGRAM) as running:
+            running.wait_for_streaming(stage.connection)
+            until(lambda: (folder / ".watcher" / "faults.journal").exists(), "the journal")
+            yield stage
+            assert running.end() == 0, running.log()[-3000:]
+        stage.connection.close()
+        stage.cache.close()
+
+
+@pytest.fixture
+def empty(stage: Stage) -> Stage:
+    """The same, with empty tables and an empty cache."""
+    floors = ["@@i:{id}", "@@h:{id}", "@@e:{id}", "@@p:{id}", "@@w:{word}", "@@m:{mail}"]
+    before = stage.cache.mget(floors)
+    stage.run("TRUNCATE items, words, mails")
+    # What a test did by hand stays after a truncate; that it has arrived is seen by the floors.
+    until(lambda: all(a and a != b for a, b in zip(stage.cache.mget(floors), before, strict=True)), "the truncate")
+    stage.cache.flushall()
+    return stage
