@@ -6,11 +6,11 @@ from array import array
 from collections.abc import Sequence
 
 from backend_watcher.capture.placing import Placed, Placement, Placements
-from backend_watcher.capture.window import Snapshot
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
 from backend_watcher.decode.fetched import fetched_rows
 from backend_watcher.events.chunk import Chunk
 from backend_watcher.events.position import Position
+from backend_watcher.events.snapshot import Snapshot
 from backend_watcher.events.table import Table
 from backend_watcher.testing import builders
 

@@ -242,7 +242,9 @@ async def test_who_waits_for_its_application_is_not_committing(conn: Connection,
         row = await cursor.fetchone()
         assert row is not None
         xid = row[0]
-        assert str(xid) in await reading.running_now(conn)
+        await other.execute("SAVEPOINT s")
+        await other.execute("SELECT pg_current_xact_id()")
+        assert await reading.writing_now(conn) == {xid}
         wide = frozenset({xid + (1 << 32), 99_999})
         assert await reading.not_committing(conn, wide) == {xid + (1 << 32)}
         assert await reading.who_runs(conn, frozenset({xid})) == (other.info.backend_pid,)

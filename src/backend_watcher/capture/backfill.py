@@ -28,12 +28,13 @@ from backend_watcher.capture.backfill_jobs import (
 from backend_watcher.capture.intake import Describer
 from backend_watcher.capture.pace import Backlog, Size, pages_size, pause_after, rows_size
 from backend_watcher.capture.placing import Placed, Placements
-from backend_watcher.capture.window import Snapshot, Window
+from backend_watcher.capture.window import Window
 from backend_watcher.contracts import Journal
 from backend_watcher.decode.fetched import cells_of, fetched_rows
 from backend_watcher.decode.messages import BACKFILL, CONTEXT_BYTES_MAX
 from backend_watcher.decode.pgoutput import Relation, RelationColumn
 from backend_watcher.errors import SourceRefused, SourceUnavailable, WatcherError, in_one_line
+from backend_watcher.events.snapshot import Snapshot
 from backend_watcher.postgres import catalog, reading
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadChunk, ReadTable
@@ -153,9 +154,9 @@ class _One:
         window = self._placements.open(table.full_name, Snapshot.parse(await reading.running_now(conn)).xmax)
         try:
             # Asked after the window was opened: whatever committed before, and is not seen, is among these.
-            running = Snapshot.parse(await reading.running_now(conn)).running
-            window.opened(running)
-            window.settle(await reading.not_committing(conn, running))
+            writing = await reading.writing_now(conn)
+            window.opened(writing)
+            window.settle(await reading.not_committing(conn, writing))
             await self._save(replace(self._job, estimated_rows=table.estimated_rows, detail=""))
             while self._job.state is BackfillState.RUNNING:
                 await self._until_there_is_room()

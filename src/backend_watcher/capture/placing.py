@@ -10,12 +10,13 @@ import asyncio
 from array import array
 from dataclasses import dataclass
 
-from backend_watcher.capture.window import Snapshot, Window
+from backend_watcher.capture.window import Window
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, expand, pack
 from backend_watcher.decode.fetched import without
 from backend_watcher.events.change import INSERT, READ, TRUNCATE, Change
 from backend_watcher.events.chunk import Chunk
 from backend_watcher.events.position import Position
+from backend_watcher.events.snapshot import Snapshot
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
 

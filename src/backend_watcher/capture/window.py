@@ -7,49 +7,18 @@ Such a transaction need not have committed after S was taken: PostgreSQL writes 
 others see it later, with synchronous replication much later (`ProcArrayEndTransaction` comes after `SyncRepWaitForLSN`
 in its CommitTransaction). So the chunk's own `pg_current_snapshot()` decides, and never the order of positions.
 
-Transaction ids are 64 bits wide here, with the epoch, as `pg_snapshot` has them.
+Transaction ids are 64 bits wide here, with the epoch (`events/snapshot.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+
+from backend_watcher.events.snapshot import Snapshot, widen
 
 KEYS_MAX = 500_000
 """Keys remembered, over all transactions; one that would bring more counts as one that changed everything."""
-
-_HALF = 1 << 31
-_WHOLE = 1 << 32
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a query saw: everything below `xmin`, nothing from `xmax` on, and none of `running` in between."""
-
-    xmin: int
-    xmax: int
-    running: frozenset[int]
-
-    @classmethod
-    def parse(cls, text: str) -> Snapshot:
-        """Read the text form of a pg_snapshot, `xmin:xmax:xip,xip`. Raises ValueError."""
-        xmin, xmax, running = text.split(":")
-        return cls(int(xmin), int(xmax), frozenset(map(int, filter(None, running.split(",")))))
-
-    def sees(self, xid: int) -> bool:
-        """Say whether what a committed transaction did is seen."""
-        return xid < self.xmin or (xid < self.xmax and xid not in self.running)
-
-
-def widen(xid: int, near: int) -> int:
-    """Return the 64-bit transaction id that is nearest to another one, of the 32 bits that the stream carries."""
-    wide = (near & ~(_WHOLE - 1)) | xid
-    if wide > near + _HALF and wide >= _WHOLE:
-        return wide - _WHOLE
-    if wide + _HALF < near:
-        return wide + _WHOLE
-    return wide
 
 
 class Touched:
@@ -67,8 +36,7 @@ class Window:
     """
     What the stream has carried of some tables and a snapshot may not have seen.
 
-    `near` is a 64-bit transaction id of today. `earlier` are the transactions that were running after the window had
-    been opened: of these alone it is not known whether their commit came before, and was not looked at.
+    `near` is a 64-bit transaction id of today.
     """
 
     def __init__(self, near: int) -> None:
@@ -78,9 +46,14 @@ class Window:
         self._seen: dict[int, dict[str, set[bytes] | None]] = {}
         self._count = 0
 
-    def opened(self, running: Iterable[int]) -> None:
-        """Note which transactions were running once everything that the stream brings was being looked at."""
-        self._earlier.update(running)
+    def opened(self, writing: Iterable[int]) -> None:
+        """
+        Note which transactions were not over once everything that the stream brings was being looked at.
+
+        Of these alone it is not known whether their commit came before. A snapshot of that moment does not name all
+        of them: its `xmax` is behind the newest that is over, and who is beyond that is running or does not exist yet.
+        """
+        self._earlier.update(writing)
 
     def settle(self, xids: Iterable[int]) -> None:
         """Note transactions that had surely not committed yet when the window was opened."""
@@ -110,7 +83,7 @@ class Window:
 
     def riddles(self, snapshot: Snapshot) -> frozenset[int]:
         """Return the transactions that the snapshot does not see, and whose commit may have come before the window."""
-        return frozenset(self._earlier & snapshot.running)
+        return frozenset(xid for xid in self._earlier if not snapshot.sees(xid))
 
     def touched(self, snapshot: Snapshot, table: str) -> Touched:
         """Return what transactions did to a table that the snapshot does not see."""
@@ -129,7 +102,7 @@ class Window:
         for xid in [xid for xid in self._seen if snapshot.sees(xid)]:
             gone = self._seen.pop(xid)
             self._count -= sum(len(keys) for keys in gone.values() if keys is not None)
-        self._earlier &= snapshot.running
+        self._earlier = {xid for xid in self._earlier if not snapshot.sees(xid)}
 
     def __len__(self) -> int:
         return self._count

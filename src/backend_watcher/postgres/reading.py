@@ -15,6 +15,7 @@ from typing import Any
 from psycopg import sql
 
 from backend_watcher.errors import SourceRefused, SourceUnavailable
+from backend_watcher.events.snapshot import widen
 from backend_watcher.events.table import qualify
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.copy_out import copy_out
@@ -245,6 +246,16 @@ async def who_runs(conn: Connection, xids: frozenset[int]) -> tuple[int, ...]:
     """Return the process ids of some transactions' sessions."""
     rows = await fetch_all(conn, "who_runs", xids=sorted(xid & _XID_MASK for xid in xids))
     return tuple(row["pid"] for row in rows)
+
+
+async def writing_now(conn: Connection) -> frozenset[int]:
+    """
+    Return the transactions that have an id and are not over, by 64-bit ids: prepared ones too, without subtransactions.
+
+    Each holds a lock on its id, until after others see what it did.
+    """
+    rows = await fetch_all(conn, "writing_now")
+    return frozenset(widen(row["xid"], row["near"]) for row in rows)
 
 
 async def running_now(conn: Connection) -> str:

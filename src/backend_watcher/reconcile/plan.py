@@ -25,6 +25,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from backend_watcher.events.snapshot import Snapshot
+
 LOOKS_MAX = 6
 LOOK_SECONDS_FIRST, LOOK_SECONDS_MAX = 0.2, 5.0
 """How long to wait before the second look, and at most before a later one; each waits three times as long."""
@@ -83,15 +85,11 @@ def seconds_before(look: int) -> float:
     return min(LOOK_SECONDS_FIRST * 3.0 ** (look - 1), LOOK_SECONDS_MAX) if look else 0.0
 
 
-def running_in(snapshot: str) -> frozenset[int]:
-    """Return the transactions that a pg_snapshot, as text, does not see though they began before others it sees."""
-    return frozenset(map(int, filter(None, snapshot.split(":")[2].split(","))))
-
-
 def riddles(before: Iterable[int], not_committing: Iterable[int], snapshot: str) -> frozenset[int]:
     """
     Return the transactions that may have written their commit before a mark, and that a snapshot does not see.
 
     `before` were running after the mark was written; some of them had surely not begun to commit later still.
     """
-    return (frozenset(before) - frozenset(not_committing)) & running_in(snapshot)
+    seen = Snapshot.parse(snapshot)
+    return frozenset(xid for xid in frozenset(before) - frozenset(not_committing) if not seen.sees(xid))

@@ -19,7 +19,6 @@ from backend_watcher.postgres import catalog, reading
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadTable
 from backend_watcher.postgres.upkeep import emit_mark_at, without_waiting_for_standbys
-from backend_watcher.reconcile.plan import running_in
 
 _NOWHERE = Stream("", "")
 _OPEN = OpenTransaction(0, 0, 0, 0)
@@ -90,8 +89,8 @@ class Source:
         return SourceTable(self, found, _shape(found, facts.primary_key))
 
     async def running(self) -> frozenset[int]:
-        """Return the transactions that are running."""
-        return running_in(await reading.running_now(await self._reader()))
+        """Return the transactions that have an id and are not over."""
+        return await reading.writing_now(await self._reader())
 
     async def not_committing(self, xids: frozenset[int]) -> frozenset[int]:
         """Return those of some transactions that have surely not begun to commit."""

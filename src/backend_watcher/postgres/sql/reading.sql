@@ -55,6 +55,15 @@ WHERE c.oid = %(oid)s;
 -- What this transaction sees.
 SELECT pg_current_snapshot()::text AS snapshot;
 
+-- name: writing_now
+-- The transactions that have an id and are not over. A transaction locks its id and those of its subtransactions, of
+-- which its own is the oldest. Only the lower 32 bits are shown; "near" is an id of today with all 64.
+SELECT (array_agg(l.transactionid ORDER BY age(l.transactionid) DESC))[1]::text::bigint AS xid,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS near
+FROM pg_locks l
+WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+GROUP BY l.virtualtransaction;
+
 -- name: not_committing
 -- Of some transactions, those that have surely not written their commit yet: their sessions wait for the application.
 -- A session shows the lower 32 bits of its transaction's id.
