@@ -17,7 +17,10 @@ import psycopg
 import pytest
 import redis
 
+from backend_watcher.capture.backfill_jobs import all_backfills
 from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
+from backend_watcher.errors import JournalError
+from backend_watcher.journal.view import SqliteJournalView
 
 from .results import Part
 from .running import Running, environment, pause, until
@@ -52,6 +55,10 @@ INSERT INTO words SELECT (ARRAY['a', 'A', 'ä', 'Z', '-'])[n % 5 + 1] || n, 0 FR
 INSERT INTO pairs SELECT n / 7, chr(65 + n % 7) || n, 0 FROM generate_series(1, :rows / 4) n;
 INSERT INTO pairs VALUES ('NaN', 'x', 0), ('Infinity', 'x', 0), ('-Infinity', 'x', 0);
 """
+TURN = """
+UPDATE items SET id = -id, version = version + 1
+WHERE abs(id) = %(id)s AND NOT EXISTS (SELECT FROM items other WHERE other.id = -items.id)
+"""
 END = """
 INSERT INTO words VALUES ('end', 0) ON CONFLICT (word) DO UPDATE SET version = words.version + 1 RETURNING version
 """
@@ -76,7 +83,7 @@ def rewrite(connection: psycopg.Connection, client: Client) -> None:
             if what < 0.5:
                 connection.execute("INSERT INTO items VALUES (%(id)s, %(version)s, %(note)s)", row)
         elif what < 0.7:
-            connection.execute("UPDATE items SET id = -id, version = version + 1 WHERE abs(id) = %(id)s", row)
+            connection.execute(TURN, row)
         elif what < 0.85:
             connection.execute("UPDATE words SET version = version + 1 WHERE word LIKE %s", [f"_{key}"])
         else:
@@ -108,6 +115,10 @@ class Oldest(Sampler):
         super().__init__()
         self._connection = psycopg.connect(dsn, autocommit=True)
         self.seconds = 0.0
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        super().__exit__(kind, *rest)
+        self._connection.close()
 
     def look(self) -> None:
         found = self._connection.execute(
@@ -172,21 +183,19 @@ def test_a_backfill_is_killed_at_every_place(
             transaction_seconds_max=round(oldest.seconds, 2),
         )
     # By each kill a table may have a chunk read twice, and no more.
-    read = sum(one["rows"] + one["stale"] for one in found if one["subscriptions"] == ["note"])
+    read = sum(one["rows"] for one in found if one["subscriptions"] == ["note"])
     again = len((tmp_path / "seen").read_text().split()) - read
     result.add(rows=read, read_again=again)
-    assert again <= (kills + 1) * 2 * CHUNK
+    assert 0 <= again <= (kills + 1) * 2 * CHUNK
     assert oldest.seconds <= TRANSACTION_SECONDS_MAX
 
 
 def finished(journal: Path) -> bool:
-    from backend_watcher.capture.backfill_jobs import all_backfills
-    from backend_watcher.journal.view import SqliteJournalView
-
-    if not journal.exists():
-        return False
-    with SqliteJournalView(journal) as view:
-        found = all_backfills(view.notes())
+    try:
+        with SqliteJournalView(journal) as view:
+            found = all_backfills(view.notes())
+    except JournalError:
+        return False  # it is just being made
     return bool(found) and not any(one.is_open for one in found)
 
 
@@ -246,6 +255,7 @@ def wrong_after(
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         fill(connection, LATE_KEYS)
         with Running(folder, environ, program=PROGRAM) as running:
+            running.wait_for_streaming(connection)
             until(lambda: all_done(folder, environ), "the first backfills")
             for _ in range(rounds):
                 load = Workload(postgres.dsn, rolls.random(), late, clients=6, pause_seconds=0)
