@@ -8,6 +8,7 @@ transaction. It needs a server that trusts it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,9 +44,11 @@ class Pooler:
     sessions_min: int = 1
     free: list[Session] = field(default_factory=list)
     lent: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
+        self.writers.append(writer)
         parameters = await _startup(reader, writer)
         if b"replication" in parameters:
             writer.write(_message(b"E", b"SFATAL\0C08P01\0Munsupported startup parameter: replication\0\0"))
@@ -53,7 +56,9 @@ class Pooler:
             return
         while len(self.free) + self.lent < self.sessions_min:
             self.free.append(await self._log_in(parameters))
-        greeting = self.free[0].greeting if self.free else (await self._log_in(parameters)).greeting
+        if not self.free:
+            self.free.append(await self._log_in(parameters))
+        greeting = self.free[0].greeting
         key = _message(b"K", struct.pack("!II", _GREETED_PID, 7))
         writer.write(_message(b"R", _LENGTH.pack(0)) + greeting + key + _message(_READY, b"I"))
         try:
@@ -87,6 +92,7 @@ class Pooler:
     async def _log_in(self, parameters: dict[bytes, bytes]) -> Session:
         kept = {name: text for name, text in parameters.items() if self.keeps_settings or name != b"options"}
         reader, writer = await asyncio.open_connection(self.host, self.port)
+        self.writers.append(writer)
         body = _PROTOCOL + b"".join(name + b"\0" + text + b"\0" for name, text in kept.items()) + b"\0"
         writer.write(_LENGTH.pack(len(body) + 4) + body)
         session = Session(reader, writer)
@@ -129,5 +135,8 @@ async def pooling(pooler: Pooler) -> AsyncIterator[int]:
     listener = await asyncio.start_server(pooler.serve, "127.0.0.1", 0)
     async with listener:
         yield listener.sockets[0].getsockname()[1]
-    for session in pooler.free:
-        session.writer.close()
+    for writer in pooler.writers:
+        writer.close()
+    for writer in pooler.writers:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -144,10 +144,6 @@ WHERE shape = ANY (%(shapes)s::bigint[]);
 -- listens keeps it from being emptied; when it is full, commits that notify fail.
 SELECT pg_notification_queue_usage() AS usage;
 
--- name: backend
--- Which process of the server serves this session just now.
-SELECT pg_backend_pid() AS pid;
-
 -- name: commits
 -- How many transactions may be prepared for two-phase commit, and how many have been committed in a second, on average
 -- since the statistics of this database began. Most of them only read; nobody counts those that write.
