@@ -318,10 +318,8 @@ async def test_what_cannot_be_read_fails_by_itself(app: App, street: Street, wis
         await eventually(lambda: caught_up(street, app))
 
 
-@pytest.mark.parametrize("collation", ["C", "und-x-icu", "default"])
+@pytest.mark.parametrize("collation", ["C", "ucs_basic", "default"])
 async def test_text_keys_follow_the_servers_own_order(app: App, street: Street, collation: str) -> None:
-    if not await app.ask("SELECT count(*) FROM pg_collation WHERE collname = %s", collation):
-        pytest.skip("this server was built without ICU")
     await app.run(
         f'CREATE TABLE words (id text COLLATE "{collation}" PRIMARY KEY, n int)',
         "INSERT INTO words SELECT chr(97 + n % 26) || chr(65 + n % 7) || E'\\\\\\t' || n, n"
