@@ -23,6 +23,7 @@ class Pooler:
         self._dsn = dsn
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
 
     @property
@@ -39,9 +40,21 @@ class Pooler:
         return self
 
     def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
         self._session.close()
+
+    async def _close(self) -> None:
+        self._server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _open(self) -> None:
         self._turn = asyncio.Lock()
@@ -49,7 +62,8 @@ class Pooler:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        self._writers.append(writer)
+        try:
             await self._greet(reader, writer)
             while True:
                 kind = await reader.readexactly(1)
@@ -58,7 +72,10 @@ class Pooler:
                     break
                 async with self._turn:
                     await self._transaction(kind + size + body, reader, writer)
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
