@@ -18,7 +18,7 @@ from backend_watcher.contracts import Journal, Observer
 from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.pgoutput import Relation, StreamAbort, StreamCommit, StreamStart
 from backend_watcher.decode.streams import BlockTaker
-from backend_watcher.decode.tables import make_table
+from backend_watcher.decode.tables import key_of, make_table
 from backend_watcher.decode.whole import begin_message, commit_message
 from backend_watcher.errors import ProtocolError
 from backend_watcher.events.position import Position
@@ -44,15 +44,8 @@ class Describer:
         key = self._keys.pop(relation.relation_oid, None)
         if key is None:
             key = await catalog.primary_key(self._connection, relation.relation_oid)
-        names = {column.name for column in relation.columns}
-        if not names.issuperset(key):
-            # Today's key does not fit the shape of then, or a column list leaves it out.
-            key = ()
-        identity = tuple(column.name for column in relation.columns if column.identity)
-        if relation.replica_identity == "i" and not set(identity).issuperset(key):
-            # Old rows name the index's columns only: a delete could not be told by the primary key.
-            key = identity
         columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in relation.columns]
+        key = key_of(columns, relation.replica_identity, key)
         return make_table(
             relation.relation_oid, relation.schema, relation.name, relation.replica_identity, columns, key
         )

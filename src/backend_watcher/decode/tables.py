@@ -25,6 +25,18 @@ def make_table(
     return Table(relation_oid, schema, name, replica_identity, made, tuple(primary_key))
 
 
+def key_of(
+    columns: Iterable[tuple[str, int, int, bool]], replica_identity: str, primary_key: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what rows of these columns are known by, where the catalog says that this is the primary key now."""
+    described = list(columns)
+    # Today's key may not fit the shape of then, or a column list leaves it out.
+    key = tuple(primary_key) if {name for name, *_ in described}.issuperset(primary_key) else ()
+    identity = tuple(name for name, _, _, belongs in described if belongs)
+    # With an index as identity old rows name its columns only: a delete could not be told by the primary key.
+    return identity if replica_identity == "i" and not set(identity).issuperset(key) else key
+
+
 def load_table(dump: bytes) -> Table:
     """Read what `Table.dump` wrote."""
     shape = json.loads(dump)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, expand, pack
 from backend_watcher.decode.fetched import cells_of, fetched_rows
-from backend_watcher.decode.tables import make_table
+from backend_watcher.decode.tables import key_of, make_table
 from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable
 from backend_watcher.events.change import Change
 from backend_watcher.events.message import MARK
@@ -150,11 +150,7 @@ class SourceTable:
 def _shape(table: ReadTable, primary_key: Sequence[str]) -> Table:
     """Make the table as capture does, so that its rows are identified as they are in the journal."""
     columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in table.columns]
-    names = {column.name for column in table.columns}
-    key = tuple(primary_key) if names.issuperset(primary_key) else ()
-    identity = tuple(column.name for column in table.columns if column.identity)
-    if table.replica_identity == "i" and not set(identity).issuperset(key):
-        key = identity
+    key = key_of(columns, table.replica_identity, primary_key)
     return make_table(table.oid, table.schema, table.name, table.replica_identity, columns, key)
 
 
