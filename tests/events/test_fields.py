@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend_watcher.events.fields import cells_of, fields_of, join_cells, split_fields
+from backend_watcher.events.fields import cells_of, fields_of, join_cells, split_fields, text_line
 from backend_watcher.events.row import ABSENT, UNCHANGED, Row
 from backend_watcher.testing.builders import change, table
 
@@ -27,6 +28,25 @@ def test_fields_are_the_cells_without_their_kinds(cells: list[bytes | None], ahe
     assert fields_of(row) == join_cells(cells)
     assert split_fields(join_cells(cells)) == cells
     assert cells_of(row) == cells
+
+
+def unescaped(cell: bytes) -> bytes | None:
+    """What COPY makes of a column in text format."""
+    letters = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"\\": b"\\"}
+    return None if cell == b"\\N" else re.sub(rb"\\(.)", lambda found: letters[found[1]], cell)
+
+
+@given(
+    st.lists(
+        st.one_of(st.none(), st.binary(max_size=20), st.text("\\\t\n\r.N").map(str.encode)), min_size=1, max_size=12
+    )
+)
+def test_a_line_of_copy_has_the_same_cells(cells: list[bytes | None]) -> None:
+    line = text_line(join_cells(cells))
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert b"\r" not in line
+    assert [unescaped(cell) for cell in line[:-1].split(b"\t")] == cells
 
 
 def test_what_was_not_sent_has_no_field() -> None:

@@ -19,6 +19,12 @@ from backend_watcher.events.row import ABSENT, UNCHANGED, Missing, Row
 Cell: TypeAlias = bytes | Missing | None
 
 NULL_FIELD = b"\xff\xff\xff\xff"
+HIGHEST = 255
+"""The first byte of that length, and of no other: no value has 16 MB times 255."""
+
+NULL_TEXT = b"\\N"
+
+BACKSLASH, TAB, NEWLINE, RETURN = 92, 9, 10, 13
 
 # Those of row.py once more: compiled, these are C numbers, and those cannot be imported.
 KIND_NULL = 110
@@ -69,6 +75,34 @@ def join_cells(cells: Sequence[Cell]) -> bytes:
     return b"".join(
         [b"%b%b" % (len(cell).to_bytes(4, "big"), cell) if isinstance(cell, bytes) else NULL_FIELD for cell in cells]
     )
+
+
+def text_line(fields: bytes) -> bytes:
+    """Return fields as one line of COPY's text format, for columns of any type (manual, chapter "COPY")."""
+    parts = []
+    size_of = len(fields)
+    at = 0
+    while at < size_of:
+        if fields[at] == HIGHEST:
+            parts.append(NULL_TEXT)
+            at += 4
+            continue
+        size = (fields[at] << 24) | (fields[at + 1] << 16) | (fields[at + 2] << 8) | fields[at + 3]
+        at += 4
+        text = fields[at : at + size]
+        for place in range(at, at + size):
+            byte = fields[place]
+            if byte in (BACKSLASH, TAB, NEWLINE, RETURN):
+                text = _escaped(text)
+                break
+        parts.append(text)
+        at += size
+    return b"\t".join(parts) + b"\n"
+
+
+def _escaped(text: bytes) -> bytes:
+    text = text.replace(b"\\", b"\\\\").replace(b"\t", b"\\t")
+    return text.replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
 
 def split_fields(fields: bytes) -> list[Cell]:

@@ -1,6 +1,8 @@
 """
 Writes rows into a target: COPY into a temporary table of texts, then one statement for each kind of change.
 
+Rows that are new go by COPY into their table itself, as long as none of them was there.
+
 Values travel as the source wrote them and are read by the target's own types. The staged table has a column `op`: `w`
 for a whole row, `d` for a deleted key, `p0`, `p1`, … for rows that lack some columns (one letter a set of columns that
 were not sent), and a column `c0`, `c1`, … for each of the source's.
@@ -11,11 +13,12 @@ were not sent), and a column `c0`, `c1`, … for each of the source's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import psycopg
 
 from backend_watcher.errors import SinkRejected
-from backend_watcher.events.fields import Cell, join_cells
+from backend_watcher.events.fields import Cell, join_cells, text_line
 from backend_watcher.events.table import Table
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import quote
@@ -43,7 +46,8 @@ class Merge:
         self.stage = f"pg_temp.stage_{number}"
         self.key = key_of(table)
         self._filling = 0
-        self._new_are_new = True
+        # Of a table that has columns of its own making the fields do not fit COPY as they are.
+        self._straight = all(not target.columns[column.name].generated for column in table.columns)
         self._row_head = (len(table.columns) + 1).to_bytes(2, "big")
         # What the target computes itself is left to it.
         self._columns = [column.name for column in table.columns if not target.columns[column.name].generated]
@@ -114,33 +118,44 @@ class Merge:
         `expected` says whether the whole rows should be there already, or not, which is faster where it is so.
         Raises SinkRejected where a row that is to be updated in part is not there.
         """
-        await self._fill(conn, self._rows(whole, gone, parts))
+        # An index that is checked at the end only would fail the whole transaction.
+        straight = expected is False and self._straight and frozenset(self.key) in self.target.arbiters
+        new, staged = (whole, ()) if straight else ((), whole)
+        if staged or gone or parts:
+            await self._fill(conn, self._rows(staged, gone, parts))
         if gone:
             await conn.execute(self._delete(self._op(DELETE)).encode())
-        if whole:
-            await self._write_whole(conn, len(whole), expected)
+        if staged:
+            await self._write_staged(conn, len(staged), expected)
         for number, (lacking, rows) in enumerate(parts.items()):
             done = await conn.execute(self._update(self._op(f"p{number}"), lacking).encode())
             if done.rowcount < len(rows):
                 raise unavailable(self.table, lacking)
+        if new and not await self._copied(conn, new):
+            await self._fill(conn, self._rows(new, (), {}))
+            await self._write_staged(conn, len(new), None)
 
-    async def _write_whole(self, conn: Connection, count: int, expected: bool | None) -> None:
-        insert, same = self._insert(self._op(WRITE)), frozenset(self.key) in self.target.arbiters
-        if expected is False and self._new_are_new and same:
-            try:
-                async with conn.transaction():
-                    await conn.execute(insert.encode())
-                return
-            except psycopg.errors.UniqueViolation:
-                # Rows that were loaded before: it is not tried again in this session.
-                self._new_are_new = False
-        if expected and same:
+    async def _write_staged(self, conn: Connection, count: int, expected: bool | None) -> None:
+        if expected and frozenset(self.key) in self.target.arbiters:
             done = await conn.execute(self._update(self._op(WRITE), frozenset()).encode())
             if done.rowcount < count:
                 conflict = f"ON CONFLICT ({', '.join(map(quote, self.key))}) DO NOTHING"
-                await conn.execute(f"{insert} {conflict}".encode())
+                await conn.execute(f"{self._insert(self._op(WRITE))} {conflict}".encode())
             return
         await conn.execute(self._write_statement().encode())
+
+    async def _copied(self, conn: Connection, rows: Sequence[bytes]) -> bool:
+        """Put rows into their table by COPY; False, for the rest of the session, where some are there already."""
+        columns = ", ".join(map(quote, self._columns))
+        statement = f"COPY {self.target.quoted} ({columns}) FROM STDIN".encode()
+        try:
+            async with conn.transaction():
+                await _copy(conn, statement, map(text_line, rows))
+        except (psycopg.errors.UniqueViolation, psycopg.errors.FeatureNotSupported):
+            # Rows that were loaded before, or a table that COPY does not write to: row-level security, a view.
+            self._straight = False
+            return False
+        return True
 
     def _rows(
         self, whole: Sequence[bytes], gone: Sequence[bytes], parts: dict[frozenset[int], list[Sequence[Cell]]]
@@ -169,6 +184,8 @@ class Merge:
 
     async def insert(self, conn: Connection, rows: Sequence[bytes]) -> None:
         """Add rows."""
+        if self._straight and await self._copied(conn, rows):
+            return
         await self._fill(conn, self._rows(rows, (), {}))
         await conn.execute(self._insert(self._op(WRITE)).encode())
 
@@ -202,15 +219,7 @@ class Merge:
         if self._filling % FILLINGS_MAX == 0:
             await conn.execute(f"TRUNCATE {self.stage}".encode())
         statement = f"COPY {self.stage} FROM STDIN (FORMAT binary)".encode()
-        async with conn.cursor() as cursor, cursor.copy(statement) as copy:
-            gathered, size = [_COPY_HEAD], 0
-            for row in rows:
-                gathered.append(row)
-                size += len(row)
-                if size >= COPY_BYTES:
-                    await copy.write(b"".join(gathered))
-                    gathered, size = [], 0
-            await copy.write(b"".join([*gathered, _COPY_END]))
+        await _copy(conn, statement, chain((_COPY_HEAD,), rows, (_COPY_END,)))
 
     def _head(self, letter: str) -> bytes:
         op = self._op(letter).encode()
@@ -225,6 +234,18 @@ def unavailable(table: Table, lacking: Iterable[int]) -> SinkRejected:
         "and the row is not at the target",
         remedy=f"ALTER TABLE {table.full_name} REPLICA IDENTITY FULL, or put the row there and redrive.",
     )
+
+
+async def _copy(conn: Connection, statement: bytes, parts: Iterable[bytes]) -> None:
+    async with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        gathered, size = [], 0
+        for part in parts:
+            gathered.append(part)
+            size += len(part)
+            if size >= COPY_BYTES:
+                await copy.write(b"".join(gathered))
+                gathered, size = [], 0
+        await copy.write(b"".join(gathered))
 
 
 async def truncate(conn: Connection, target: Target) -> None:
