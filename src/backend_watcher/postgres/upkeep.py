@@ -6,6 +6,7 @@ import select
 from collections.abc import Iterable
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from backend_watcher.errors import SourceUnavailable
 from backend_watcher.events.message import OWN
@@ -52,10 +53,13 @@ async def check_alive(conn: Connection) -> None:
     try:
         if conn.closed:
             raise SourceUnavailable("the connection to PostgreSQL is closed")
+        if conn.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            # Somebody waits for an answer here, and hears of the end with it.
+            return
         poll = select.poll()
         poll.register(conn.pgconn.socket, select.POLLIN)
     except psycopg.Error as error:
         raise translate(error) from error
-    # An idle session hears nothing but its end; an answer under way, or a notice, is told apart by a question.
+    # An idle session hears nothing but its end; a notice is told apart by a question.
     if poll.poll(0):
         await existing_tables(conn, ())
