@@ -23,6 +23,7 @@ import typer
 from backend_watcher.cli import (
     backfill,
     check,
+    cutover,
     demo,
     dev,
     init,
@@ -63,6 +64,7 @@ app.command()(steer.replay)
 app.add_typer(parked.app, name="parked")
 app.add_typer(backfill.app, name="backfill")
 app.command()(verify.verify)
+app.command()(cutover.cutover)
 app.add_typer(schema.app, name="schema")
 app.add_typer(outbox.app, name="outbox")
 app.command()(steer.forget)

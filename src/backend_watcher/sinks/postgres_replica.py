@@ -88,6 +88,11 @@ class PostgresReplica:
         self._merges: dict[int, Merge] = {}
         self._without: dict[str, str] = {}
 
+    @property
+    def target(self) -> tuple[str, str | None]:
+        """The DSN, with its password, and the schema that all tables are in, None where they keep their own."""
+        return self._dsn, self._schema
+
     def belongs_to(self, subscription: str) -> None:
         """Take the name that the position is kept under."""
         self._subscription = subscription
