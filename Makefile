@@ -16,10 +16,11 @@ VERSIONS ?=
 PLANS ?=
 SUITES ?=
 PARTS = $(abspath $(VENV))/faults.json
+SHORT = FAULTS_PARTS=$(PARTS) $(PYTEST) tests/faults
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate fuzz judge check bench bench-workers clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate fuzz judge check bench bench-workers bench-source bench-backfill clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,10 +29,14 @@ demo: $(VENV)/.demo ## everything on an embedded PostgreSQL and Valkey, with a s
 	@$(VENV)/bin/watcher demo
 
 test: $(VENV)/.test test-pure ## every test that needs only Python packages: real PostgreSQL 18, real Valkey
-	$(PYTEST)
+	@rm -f $(PARTS); code=0; \
+	$(PYTEST) --ignore=tests/faults -n auto --dist loadfile || code=1; \
+	$(SHORT) -m 'quiet and not servers' || code=1; \
+	$(SHORT) -m 'not quiet and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
+	exit $$code
 
 test-pure: $(VENV)/.test ## the tests of the compiled files once more, without compilation
-	PYTHONPATH=src $(PYTEST) -q tests/events tests/decode tests/fuzz tests/oracle
+	PYTHONPATH=src $(PYTEST) -q tests/events tests/decode tests/fuzz tests/oracle -n auto --dist loadfile
 
 test-all: test check test-servers ## all of them
 
@@ -73,6 +78,12 @@ bench: $(VENV)/.test ## speed, as ratios in one run (ROWS=, UPDATES=, JSON=file)
 
 bench-workers: $(VENV)/.test ## what processes bring to functions that compute (WORKERS=, JSON=file)
 	$(PY) benchmarks/workers.py --workers $(WORKERS) $(if $(JSON),--json $(JSON))
+
+bench-source: $(VENV)/.test ## what a watcher costs the application's transactions (JSON=file)
+	$(PY) benchmarks/source_cost.py $(if $(JSON),--json $(JSON))
+
+bench-backfill: $(VENV)/.test ## how fast a table is read, beside one COPY (ROWS=, JSON=file)
+	$(PY) benchmarks/backfill.py --rows $(ROWS) $(if $(JSON),--json $(JSON))
 
 clean: ## remove the virtual environment and what builds leave behind
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

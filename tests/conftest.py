@@ -5,10 +5,15 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from backend_watcher import __version__
 from backend_watcher.version import is_compiled
 from skips import is_excused
+
+# How long one example takes is the machine's business.
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 
 
 def pytest_report_header() -> str:

@@ -84,6 +84,7 @@ async def sessions(server: EmbeddedPostgres) -> AsyncIterator[list[Session]]:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(repeats(120, 400))
 @pytest.mark.scenario("32", "a table is added under open transactions")
 async def test_what_is_written_afterwards_arrives(

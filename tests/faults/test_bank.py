@@ -17,16 +17,20 @@ from .running import Running, environment, pause, until
 from .scale import dice, repeats
 from .workload import Workload, transfers
 
-KILLS = repeats(10, 500)
+KILLS = repeats(10, 250)
+"""In each of the runs, which can be side by side."""
+
+RUNS = repeats(1, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(repeats(240, 2400))
 @pytest.mark.scenario("3", "random kills under bank transfers")
+@pytest.mark.parametrize("run", range(RUNS))
 def test_the_sum_is_the_same_at_every_commit(
-    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part, run: int
 ) -> None:
-    rolls = dice("bank")
+    rolls = dice(f"bank {run}")
     environ = environment(tmp_path, postgres, valkey)
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         ledger = Ledger(connection)

@@ -36,32 +36,32 @@ TIMES = repeats(1, 20)
 TIMES_RARE = repeats(1, 2)
 """Not reached, each costs REACH_SECONDS_MAX."""
 ALL = "handler,cache,file"
-SINKS = [ALL, "handler", "cache", "file"]
+SINKS = [(ALL, "capture."), (ALL, "journal."), (ALL, "service."), *((one, "delivery.") for one in ALL.split(","))]
+"""Before the sinks, where all are the same, and in each sink. Each room alone, so that they can be run side by side."""
 
 
-def places(sinks: str) -> list[str]:
-    """Every place that a load comes to again and again: before the sinks, where all are the same, or in one."""
-    in_delivery = [name for name in HERE if name.startswith("delivery.")]
-    return [name for name in HERE if (name in in_delivery) != (sinks == ALL) and name not in AT_FIRST_START]
+def places(room: str) -> list[str]:
+    """Every place of a room that a load comes to again and again."""
+    return [name for name in HERE if name.startswith(room) and name not in AT_FIRST_START]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(repeats(240, 1500))
 @pytest.mark.scenario("2", "kill -9 at every probe")
-@pytest.mark.parametrize("sinks", SINKS)
+@pytest.mark.parametrize(("sinks", "room"), SINKS)
 @pytest.mark.parametrize("postgres", [IN_PARTS], indirect=True, ids=["in parts"])
 def test_killed_at_every_place(
-    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part, sinks: str
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part, sinks: str, room: str
 ) -> None:
-    rolls = dice(f"every probe, {sinks}")
+    rolls = dice(f"every probe, {room} {sinks}")
     environ = environment(tmp_path, postgres, valkey, FAULTS_SINKS=sinks, FAULTS_CHECKPOINT_BYTES="20000")
     not_reached = []
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         ledger = Ledger(connection)
-        begin(connection, tmp_path, environ, result, sinks)
+        begin(connection, tmp_path, environ, result, room)
         with Workload(postgres.dsn, rolls.random(), mixed, pause_seconds=repeats(2, 10) / 1000) as workload:
             for time in range(TIMES):
-                for name in places(sinks):
+                for name in places(room):
                     if name in RARE and time >= TIMES_RARE:
                         continue
                     reached = kill_at(connection, tmp_path, environ, name, rolls.randint(1, 10))
@@ -79,18 +79,18 @@ def test_killed_at_every_place(
     if "file" in sinks:
         # The file does not say which process wrote a line.
         judge(facts, without_repeats(read_lines(tmp_path / "lines"))).check(result)
-    print(f"{sinks}: not reached: {sorted(set(not_reached)) or 'none'}")
+    print(f"{room} {sinks}: not reached: {sorted(set(not_reached)) or 'none'}")
     assert not set(not_reached) - set(RARE)
 
 
-def begin(connection: psycopg.Connection, folder: Path, environ: dict[str, str], result: Part, sinks: str) -> None:
+def begin(connection: psycopg.Connection, folder: Path, environ: dict[str, str], result: Part, room: str) -> None:
     """Start for the first time, again and again, and be killed at each place that is reached only then."""
-    for time in range(TIMES if sinks == ALL else 1):
+    for time in range(TIMES if room == "capture." else 1):
         if time:
             connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
             connection.execute(f"DROP PUBLICATION {SLOT}")
             shutil.rmtree(folder / ".watcher")
-        for name in AT_FIRST_START if sinks == ALL else ():
+        for name in AT_FIRST_START if room == "capture." else ():
             with Running(folder, environ, f"{name}=kill") as running:
                 assert running.wait(REACH_SECONDS_MAX) == -signal.SIGKILL, running.log()[-2000:]
             result.add(runs=1)

@@ -72,7 +72,10 @@ def shell(folder: Path, environ: dict[str, str], *words: str) -> str:
 @pytest.mark.timeout(400)
 @pytest.mark.scenario("37", "a change that PostgreSQL cannot send")
 @pytest.mark.parametrize("postgres", [{"max_wal_size": "4GB", "fsync": "off"}], indirect=True, ids=[""])
-@pytest.mark.parametrize("cause", [cause for cause in CAUSES if FULL or "600" not in cause])
+@pytest.mark.parametrize(
+    "cause",
+    [pytest.param(one, marks=pytest.mark.large if "600" in one else ()) for one in CAUSES if FULL or "600" not in one],
+)
 @pytest.mark.parametrize("running_on", [True, False], ids=["while it runs", "when it is stopped"])
 def test_it_is_told_and_can_be_given_up(
     postgres: EmbeddedPostgres, tmp_path: Path, result: Part, cause: str, running_on: bool
