@@ -4,8 +4,9 @@ Say in a transaction who asked for it: a request's id, its user, its trace. It t
     attach_context(connection, request_id=request.id, user=request.user.email, traceparent=traceparent)
 
 It writes one small message into the open transaction (`pg_logical_emit_message`, manual, chapter "System
-Administration Functions"), and every change that follows in it has this as `change.transaction.context`. Rolled back,
-it is gone too. Needs no other part of this package, no privilege, and no watcher to be there.
+Administration Functions"), and sets a parameter for as long as it is open, which the triggers of an outbox read. Every
+change that follows in it has this as `change.transaction.context`. Rolled back, it is gone too. Needs no other part of
+this package, no privilege, and no watcher to be there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def context_sql(**values: Any) -> str:
     for mark in "%?$'":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     literal = text.replace("\\", "\\\\")
-    return f"SELECT pg_catalog.pg_logical_emit_message(true, '{PREFIX}', E'{literal}')"
+    said = f"(SELECT E'{literal}'::text) AS said (what)"
+    heard = f"pg_catalog.pg_logical_emit_message(true, '{PREFIX}', said.what)"
+    kept = f"pg_catalog.set_config('{PREFIX}', said.what, true)"
+    return f"SELECT {heard}, {kept} FROM {said}"  # noqa: S608 - the only text in it was escaped
 
 
 def attach_context(connection: Any, **values: Any) -> None:

@@ -26,6 +26,7 @@ from backend_watcher.contracts import Journal
 from backend_watcher.events.change import Change, Operation
 from backend_watcher.testing.chunks import read_all
 
+from .outbox_street import OutboxStreet, install
 from .street import App, Street, eventually
 
 
@@ -36,6 +37,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfill_module, "RETRY_SECONDS", 0.05)
     for name in ("ROWS_FIRST", "ROWS_MIN", "ROWS_MAX"):
         monkeypatch.setattr(pace, name, 10)
+
+
+class LateOutbox(OutboxStreet):
+    """Makes its outbox when it begins to listen, as a slot is made."""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Street]:
+        await install(self.settings.dsn, "public.products")
+        async with super().listening():
+            yield self
+
+
+@pytest.fixture(params=["slot", "outbox"])
+def either(request: pytest.FixtureRequest, app: App, street: Street, journal: Journal) -> Street:
+    """The table `products` and a way to hear it; not started."""
+    return street if request.param == "slot" else LateOutbox(app.dsn, journal)
 
 
 async def ask(journal: Journal, table: str = "public.products", **wished: Any) -> int:
@@ -87,15 +104,15 @@ async def source(app: App, table: str = "products") -> dict[Any, dict[str, Any]]
     return {(row[0],): {"id": row[0], "name": row[1], "stock": row[2]} for row in rows}
 
 
-async def test_rows_that_were_there_come_as_reads(app: App, street: Street) -> None:
+async def test_rows_that_were_there_come_as_reads(app: App, either: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'p' || n || E'\\t\\\\', n FROM generate_series(1, 95) n")
     await app.run("UPDATE products SET name = NULL WHERE id = 7")
-    async with street.listening():
-        number = await ask(street.journal)
-        job = await ended(street.journal, number)
+    async with either.listening():
+        number = await ask(either.journal)
+        job = await ended(either.journal, number)
         await app.insert(1000)
-        await eventually(lambda: caught_up(street, app))
-    changes = await read_all(street.journal)
+        await eventually(lambda: caught_up(either, app))
+    changes = await read_all(either.journal)
     assert job.state is BackfillState.DONE, job.detail
     assert (job.rows, job.stale, job.again) == (95, 0, 0)
     assert job.chunks > 1
@@ -109,7 +126,7 @@ async def caught_up(street: Street, app: App) -> bool:
     return bool(changes) and changes[-1].key == (1000,)
 
 
-async def test_a_chunk_gives_way_to_what_changed_meanwhile(app: App, street: Street) -> None:
+async def test_a_chunk_gives_way_to_what_changed_meanwhile(app: App, either: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
     # It is read already, and not yet in the stream.
     meanwhile(
@@ -120,22 +137,22 @@ async def test_a_chunk_gives_way_to_what_changed_meanwhile(app: App, street: Str
         "UPDATE products SET id = 44 WHERE id = 4",
         "INSERT INTO products VALUES (10, 'new', 10)",
     )
-    async with street.listening():
-        job = await ended(street.journal, await ask(street.journal))
+    async with either.listening():
+        job = await ended(either.journal, await ask(either.journal))
     assert (job.state, job.rows, job.stale) == (BackfillState.DONE, 6, 3)
-    assert mirror(await read_all(street.journal)) == await source(app)
+    assert mirror(await read_all(either.journal)) == await source(app)
 
 
-async def test_a_truncate_meanwhile_has_the_chunk_read_again(app: App, street: Street) -> None:
+async def test_a_truncate_meanwhile_has_the_chunk_read_again(app: App, either: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
     meanwhile(app, "backfill.before_mark", "TRUNCATE products", "INSERT INTO products VALUES (1, 'new', 1)")
-    async with street.listening():
-        job = await ended(street.journal, await ask(street.journal))
+    async with either.listening():
+        job = await ended(either.journal, await ask(either.journal))
     assert job.again >= 1
-    assert mirror(await read_all(street.journal)) == await source(app)
+    assert mirror(await read_all(either.journal)) == await source(app)
 
 
-async def test_an_altered_table_has_the_chunk_read_again(app: App, street: Street) -> None:
+async def test_an_altered_table_has_the_chunk_read_again(app: App, either: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
     meanwhile(
         app,
@@ -143,9 +160,9 @@ async def test_an_altered_table_has_the_chunk_read_again(app: App, street: Stree
         "ALTER TABLE products ADD colour text DEFAULT 'red'",
         "INSERT INTO products VALUES (10, 'new', 10, 'blue')",
     )
-    async with street.listening():
-        job = await ended(street.journal, await ask(street.journal))
-    changes = await read_all(street.journal)
+    async with either.listening():
+        job = await ended(either.journal, await ask(either.journal))
+    changes = await read_all(either.journal)
     assert job.again >= 1
     assert {key: row["colour"] for key, row in mirror(changes).items()} == {
         **{(n,): "red" for n in range(1, 10)},
@@ -214,12 +231,12 @@ async def waits(journal: Journal, number: int) -> bool:
     return "waiting for a transaction" in found.detail
 
 
-async def test_a_transaction_that_was_open_before_is_waited_for(app: App, street: Street) -> None:
+async def test_a_transaction_that_was_open_before_is_waited_for(app: App, either: Street) -> None:
     """One that might have committed before anybody looked; one that waits for its application cannot have."""
     await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
-    async with street.listening(), await psycopg.AsyncConnection.connect(app.dsn) as idle:
+    async with either.listening(), await psycopg.AsyncConnection.connect(app.dsn) as idle:
         await idle.execute("UPDATE products SET name = 'idle' WHERE id = 1")
-        job = await ended(street.journal, await ask(street.journal))
+        job = await ended(either.journal, await ask(either.journal))
         assert job.state is BackfillState.DONE
         await idle.rollback()
         async with await psycopg.AsyncConnection.connect(app.dsn, autocommit=True) as busy:
@@ -231,29 +248,29 @@ async def test_a_transaction_that_was_open_before_is_waited_for(app: App, street
                 lambda: app.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
             )
             await eventually(lambda: app.ask("SELECT 1 FROM pg_stat_activity WHERE backend_xid IS NOT NULL"))
-            number = await ask(street.journal)
-            await eventually(lambda: waits(street.journal, number))
+            number = await ask(either.journal)
+            await eventually(lambda: waits(either.journal, number))
             await app.ask("SELECT pg_advisory_unlock(7)")
             await waiting
-            job = await ended(street.journal, number)
+            job = await ended(either.journal, number)
     assert job.state is BackfillState.DONE
     assert job.detail == ""
-    assert mirror(await read_all(street.journal)) == await source(app)
+    assert mirror(await read_all(either.journal)) == await source(app)
 
 
-async def test_a_restart_goes_on_behind_the_last_durable_chunk(app: App, street: Street) -> None:
+async def test_a_restart_goes_on_behind_the_last_durable_chunk(app: App, either: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'p', n FROM generate_series(1, 60) n")
     seen = asyncio.Event()
     reached = itertools.count(1)
     probes.arm("backfill.before_note", lambda: seen.set() if next(reached) == 3 else None)
-    async with street.listening():
-        number = await ask(street.journal)
+    async with either.listening():
+        number = await ask(either.journal)
         await seen.wait()
     probes.disarm()
-    before = len(await read_all(street.journal))
-    async with street.listening():
-        job = await ended(street.journal, number)
-    changes = await read_all(street.journal)
+    before = len(await read_all(either.journal))
+    async with either.listening():
+        job = await ended(either.journal, number)
+    changes = await read_all(either.journal)
     assert job.state is BackfillState.DONE
     assert {change.key[0] for change in changes} == set(range(1, 61))
     assert 0 < before < 60

@@ -12,8 +12,10 @@ import pytest
 
 from backend_watcher import probes
 from backend_watcher.capture.outbox_prepare import MARK
+from backend_watcher.context import context_sql
 from backend_watcher.errors import PreflightFailed, PublicationLost, SlotLost, SlotMoved, WrongCluster
 from backend_watcher.events.change import Change
+from backend_watcher.events.message import Message
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.testing.chunks import read_all
 from backend_watcher.testing.fakes import PATIENCE_SECONDS
@@ -54,6 +56,29 @@ async def test_changes_come_with_their_old_rows_and_in_order(app: App, outbox: O
     assert all(a.position < b.position for a, b in pairwise(changes))
     assert changes[0].event_id.split(":")[1] == "outbox"
     assert abs(changes[0].commit_time.timestamp() - (await app.ask("SELECT extract(epoch FROM now())::float8"))) < 30
+
+
+async def test_what_is_said_of_a_transaction_and_in_it_comes_in_its_place(app: App, outbox: OutboxStreet) -> None:
+    async with outbox.listening():
+        await app.insert(1)
+        await app.run("BEGIN", context_sql(user="ann"))
+        await app.run("INSERT INTO products VALUES (2, NULL, 5)", "SELECT watcher.outbox_say('shop.sold', 'ü')")
+        await app.run("SAVEPOINT a", context_sql(user="eve"), "INSERT INTO products VALUES (9)", "ROLLBACK TO a")
+        await app.run("UPDATE products SET stock = 6 WHERE id = 2", context_sql(user="bob"))
+        await app.run("DELETE FROM products WHERE id = 2", "COMMIT")
+        await app.run("BEGIN", context_sql(user="ann"), "ROLLBACK")
+        await app.insert(3)
+        changes = await outbox.changes(6)
+        # Said once, however many changes follow it.
+        query = "SELECT count(*) FROM watcher.outbox WHERE old_row = 'backend_watcher.context'"
+        assert await app.ask(query) == 2
+    assert [dict(change.transaction.context).get("user") for change in changes] == [
+        None, "ann", "ann", "ann", "bob", None
+    ]  # fmt: skip
+    assert [change.operation for change in changes] == ["insert", "insert", "insert", "update", "delete", "insert"]
+    said = Message(changes[2])
+    assert (said.prefix, said.text) == ("shop.sold", "ü")
+    assert changes[1].position < said.position < changes[3].position
 
 
 async def test_who_commits_late_is_not_skipped(app: App, outbox: OutboxStreet) -> None:

@@ -30,5 +30,8 @@ async def test_a_table_is_described_first_and_when_it_looks_otherwise(app: App) 
         messages = Messages(conn)
         assert kinds(await messages.of(rows)) == "RIIRIIRI"
         assert kinds(await messages.of([OutboxRow(8, 9, 3, "T", None, None), rows[0]])) == "RTI"
+        said = await messages.of([OutboxRow(8, 10, 0, "M", "pre\u00fc".encode(), b"")])
+        assert kinds(said) == "M"
+        assert "pre\u00fc\0".encode() in said[0]
         with pytest.raises(ProtocolError, match="no shape 4"):
             await messages.of([OutboxRow(8, 9, 4, "I", None, b"(1)")])

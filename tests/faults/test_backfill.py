@@ -32,7 +32,7 @@ PROGRAM = Path(__file__).parent / "backfill_program.py"
 TABLES = {"items": ("id",), "words": ("word",), "pairs": ("a", "b")}
 CHUNK = 200
 ROWS = repeats(4_000, 20_000)
-EACH_PLACE = repeats(1, 20)
+EACH_PLACE = {"logical": repeats(1, 20), "outbox": repeats(1, 5)}
 PLACES = (
     "backfill.before_mark",
     "backfill.before_placed",
@@ -152,25 +152,30 @@ def all_done(folder: Path, environ: Mapping[str, str]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(repeats(240, 1500))
 @pytest.mark.scenario("34", "backfill under load, killed at each place")
+@pytest.mark.parametrize("kind", ["logical", "outbox"])
 def test_a_backfill_is_killed_at_every_place(
-    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part
+    postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path, result: Part, kind: str
 ) -> None:
-    rolls = dice("backfill")
-    environ = environment(tmp_path, postgres, valkey, FAULTS_CHUNK=str(CHUNK))
+    rolls = dice(f"backfill, {kind}")
+    environ = environment(tmp_path, postgres, valkey, FAULTS_CHUNK=str(CHUNK), WATCHER_SOURCE__KIND=kind)
     kills = 0
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         fill(connection, ROWS)
+        if kind == "outbox":
+            shell(tmp_path, environ, "outbox", "install", "--json")
         with Oldest(postgres.dsn) as oldest, Workload(postgres.dsn, rolls.random(), rewrite) as load:
-            for place in PLACES * EACH_PLACE:
+            for place in PLACES * EACH_PLACE[kind]:
                 with Running(tmp_path, environ, f"{place}=kill@{rolls.randint(1, 6)}", program=PROGRAM) as running:
                     until(lambda: running.ended or finished(running.journal), "a kill")
                     killed = running.ended
                     assert running.end(signal.SIGKILL) == -signal.SIGKILL, running.log()[-3000:]
                 kills += killed
             with Running(tmp_path, environ, program=PROGRAM) as last:
-                result.add(recovery_seconds_max=last.wait_for_streaming(connection))
+                if kind == "logical":
+                    result.add(recovery_seconds_max=last.wait_for_streaming(connection))
                 until(lambda: all_done(tmp_path, environ), "the backfills")
                 load.stop()
                 until(lambda: differences(connection, valkey) == 0, "an equal cache")
@@ -285,6 +290,7 @@ def settled_differences(
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(repeats(240, 2400))
 @pytest.mark.scenario("35", "commits that are seen late, under a backfill")
 def test_a_commit_that_is_seen_late_is_never_overwritten(

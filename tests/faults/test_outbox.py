@@ -274,6 +274,7 @@ def test_what_it_costs_is_measured(postgres: EmbeddedPostgres, tmp_path: Path, r
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(repeats(240, 5400))
 @pytest.mark.scenario("52", "the outbox does not grow")
 def test_what_is_read_takes_no_room(postgres: EmbeddedPostgres, tmp_path: Path, result: Part) -> None:

@@ -169,6 +169,7 @@ async def test_nobody_else_may_read_write_or_run_it(made: Connection, dsn: str) 
             "INSERT INTO watcher.outbox_shape VALUES (1, 1, 'a', 'b', '[]')",
             "SELECT nextval('watcher.outbox_number')",
             "SELECT watcher.outbox_empty(0)",
+            "SELECT watcher.outbox_say('a', 'b')",
             "DO $$ BEGIN LOCK TABLE watcher.outbox_reader; END $$",
             "UPDATE watcher.outbox_reader SET batch = 5",
             "DROP TABLE watcher.outbox",
@@ -177,7 +178,12 @@ async def test_nobody_else_may_read_write_or_run_it(made: Connection, dsn: str) 
                 await stranger.execute(statement.encode())
         # Its own writes leave their rows all the same.
         await stranger.execute("INSERT INTO public.t VALUES (1, 'a')")
-    assert len(await rows(made)) == 1
+        await make(made, "GRANT USAGE ON SCHEMA watcher TO watcher")
+        await stranger.execute("SELECT watcher.outbox_say('a', '')")
+        for statement in ("SELECT * FROM watcher.outbox", "SELECT watcher.outbox_empty(0)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await stranger.execute(statement.encode())
+    assert await rows(made) == [("I", None, "(1,a)"), ("M", "a", "")]
 
 
 async def test_a_cast_of_the_table_owners_does_not_run_with_our_rights(made: Connection, dsn: str) -> None:

@@ -20,7 +20,15 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.message import FULL_NAME
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.service import backfilling
-from backend_watcher.service.backfilling import ask, begin_with_rows, progress, refuse_without_slot, steer_backfill
+from backend_watcher.service.backfilling import (
+    ask,
+    begin_with_rows,
+    begins_with_rows,
+    progress,
+    refuse_rows,
+    steer_backfill,
+)
+from backend_watcher.service.config import SourceConfig
 from backend_watcher.service.steering import Request, StandingLoops, steer
 from backend_watcher.sinks.memory import Memory
 
@@ -102,15 +110,16 @@ async def test_one_that_is_not_there_or_has_ended_is_refused(journal: MemoryJour
         await steer_backfill(journal, 1, BackfillState.WAITING, at_once=True)
 
 
-def test_a_source_without_a_slot_has_none() -> None:
-    begins = subscription("cache", Start.BACKFILL, "public.a")
-    refuse_without_slot("logical", [begins])
-    refuse_without_slot("logical")
-    refuse_without_slot("outbox", [subscription("plain", Start.NOW, "public.a")])
-    with pytest.raises(ConfigError, match="subscription 'cache' begins with them"):
-        refuse_without_slot("outbox", [begins])
+def test_where_there_are_no_rows_none_are_read() -> None:
+    assert begins_with_rows([subscription("plain", Start.NOW, "public.a")]) == []
+    assert begins_with_rows([subscription("cache", Start.BACKFILL, "public.a")]) == ["public.a"]
+    outbox = SourceConfig("", "", "", 10.0, kind="outbox", outbox_table="events")
+    for source in (SourceConfig("", "", "", 10.0), replace(outbox, outbox_table=None), outbox):
+        refuse_rows(source, ["public.a"])
+    with pytest.raises(ConfigError, match=r"public\.events is the application's own outbox"):
+        refuse_rows(outbox, ["public.a", "public.events"])
     with pytest.raises(ConfigError, match=r"source\.kind is 'notify'"):
-        refuse_without_slot("notify")
+        refuse_rows(replace(outbox, kind="notify"), [])
 
 
 async def test_it_is_audited(journal: MemoryJournal) -> None:

@@ -53,9 +53,6 @@ def test_each_kind_has_its_settings(tmp_path: Path) -> None:
 
 
 def test_what_a_kind_does_not_hear_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="are not heard") as refused:
-        settings(tmp_path, shop("public.a", message=True), kind="outbox")
-    assert "source.outbox_table" in refused.value.remedy
     with pytest.raises(ConfigError, match=r"changes of public\.a are not heard"):
         settings(tmp_path, shop("public.a", message=True), kind="notify", channels='["orders"]')
     with pytest.raises(ConfigError, match="no subscription hears it"):

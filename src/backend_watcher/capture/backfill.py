@@ -35,7 +35,7 @@ from backend_watcher.decode.messages import BACKFILL, CONTEXT_BYTES_MAX
 from backend_watcher.decode.pgoutput import Relation, RelationColumn
 from backend_watcher.errors import SourceRefused, SourceUnavailable, WatcherError, in_one_line
 from backend_watcher.events.snapshot import Snapshot
-from backend_watcher.postgres import catalog, reading
+from backend_watcher.postgres import catalog, outbox, reading
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadChunk, ReadTable
 from backend_watcher.postgres.upkeep import emit_mark, without_waiting_for_standbys
@@ -59,9 +59,13 @@ TRIES_MAX = 30
 
 
 class Backfills:
-    """Runs what the journal says is to be read, as long as a session lives."""
+    """
+    Runs what the journal says is to be read, as long as a session lives.
 
-    def __init__(self, dsn: str, publication: str, journal: Journal, placements: Placements) -> None:
+    Without a publication the stream is an outbox, and watermarks are written there.
+    """
+
+    def __init__(self, dsn: str, publication: str | None, journal: Journal, placements: Placements) -> None:
         self._dsn = dsn
         self._publication = publication
         self._journal = journal
@@ -98,7 +102,7 @@ class _One:
     def __init__(
         self,
         dsn: str,
-        publication: str,
+        publication: str | None,
         journal: Journal,
         placements: Placements,
         describer: Describer,
@@ -207,15 +211,19 @@ class _One:
 
     async def _mark(self, conn: Connection, content: bytes) -> None:
         if not conn.closed:
-            await emit_mark(conn, BACKFILL, content.decode())
+            await self._emit(conn, content)
             return
         # What was read was more than was wished: the connection is of no use any more, the rows are.
         other = await connect(self._dsn, purpose="backfill")
         try:
             await without_waiting_for_standbys(other)
-            await emit_mark(other, BACKFILL, content.decode())
+            await self._emit(other, content)
         finally:
             await other.close()
+
+    async def _emit(self, conn: Connection, content: bytes) -> None:
+        write = emit_mark if self._publication is not None else outbox.say
+        await write(conn, BACKFILL, content.decode())
 
     async def _placed(self, table: ReadTable, chunk: ReadChunk, placed: Placed) -> None:
         """Write down how far the backfill is. The rows were appended before, so they are durable with it."""

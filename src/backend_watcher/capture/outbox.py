@@ -18,12 +18,14 @@ from collections.abc import Iterator, Sequence
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
 from backend_watcher.capture.again import Again
+from backend_watcher.capture.backfill import Backfills
 from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.outbox_cover import gaps
 from backend_watcher.capture.outbox_messages import Messages
 from backend_watcher.capture.outbox_prepare import OutboxSettings, Prepared, cover, prepare, raise_gaps
 from backend_watcher.capture.outbox_start import check_end
 from backend_watcher.capture.outbox_wake import QueueAlarm, Waker
+from backend_watcher.capture.placing import Placements
 from backend_watcher.capture.together import first_error, run_together
 from backend_watcher.capture.visible import Batch, Snapshot, Written, end_lsn, placed
 from backend_watcher.contracts import Journal, Observer
@@ -112,6 +114,7 @@ class OutboxSource:
                 session.tell(self._progress, self._quiet_seconds),
                 session.watch(self._watch_seconds),
                 session.leave_with_server(),
+                session.backfill(),
             )
         finally:
             await reading.close()
@@ -144,7 +147,18 @@ class _Session:
         self._prepared = prepared
         self._acknowledgement = Acknowledgement(prepared.end_lsn)
         describer = _Describer(control, prepared.keys, self._controlling, fixed=settings.event_table is not None)
-        self._intake = Intake(journal, observer, self._acknowledgement, describer, None, prepared.end_lsn)
+        self._describer = describer
+        self._placements = Placements()
+        self._intake = Intake(
+            journal,
+            observer,
+            self._acknowledgement,
+            describer,
+            None,
+            prepared.end_lsn,
+            messages=True,
+            placements=self._placements,
+        )
         self._messages = Messages(reading)
         self._number = prepared.batch
         self._snapshot = prepared.snapshot
@@ -296,6 +310,10 @@ class _Session:
                 self._queue.judge(usage)
             raise_gaps(gaps(covered, now, self._settings.wanted))
             covered = {**covered, **now}
+
+    async def backfill(self) -> None:
+        """Read tables that people ask for, while the stream runs."""
+        await Backfills(self._settings.dsn, None, self._journal, self._placements).run(self._describer)
 
     async def leave_with_server(self) -> None:
         """End the session when the server ends its sessions."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backend_watcher.decode.outbox import Shape, ShapeColumn, relation_message, row_message
+from backend_watcher.decode.outbox import Shape, ShapeColumn, relation_message, row_message, said_message
 from backend_watcher.errors import ProtocolError
 from backend_watcher.postgres import outbox
 from backend_watcher.postgres.connect import Connection
-from backend_watcher.postgres.outbox import OutboxRow
+from backend_watcher.postgres.outbox import MESSAGE, OutboxRow
 
 
 class Messages:
@@ -21,9 +21,12 @@ class Messages:
 
     async def of(self, rows: Sequence[OutboxRow]) -> list[bytes]:
         """Return the messages of some rows of one transaction, in their order. Raises ProtocolError."""
-        await self._learn({row.shape for row in rows})
+        await self._learn({row.shape for row in rows if row.operation != MESSAGE})
         messages: list[bytes] = []
         for row in rows:
+            if row.operation == MESSAGE:
+                messages.append(said_message((row.old_row or b"").decode(), row.new_row or b""))
+                continue
             shape = self._shapes[row.shape]
             if self._told.get(shape.relation_oid) != shape.number:
                 messages.append(relation_message(shape))

@@ -54,20 +54,21 @@ def start(
     json: settings.Json = False,
 ) -> int:
     """Read tables, and deliver their rows as if each had just changed; a later change of a row wins."""
-    from backend_watcher.service.backfilling import refuse_without_slot
+    from backend_watcher.service.backfilling import refuse_rows
     from backend_watcher.service.operate import who
     from backend_watcher.service.steering import BACKFILL, Request
 
     found, watcher = settings.read(program, config, complete=False)
-    refuse_without_slot(found.source.kind)
     names = list(subscription or ())
+    wanted = _tables(found, watcher, tables or [], names)
+    refuse_rows(found.source, wanted)
     request = Request(
         operation=BACKFILL,
         subscription="",
         by=who(),
         reason=reason,
         subscriptions=names,
-        tables=_tables(found, watcher, tables or [], names),
+        tables=wanted,
         where=where,
         keys=[one.split(",") for one in key or ()],
         rows_per_second_max=rate,

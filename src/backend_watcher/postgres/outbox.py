@@ -19,6 +19,8 @@ from backend_watcher.postgres.translate import read_lsn, state_of, translating
 CHANNEL = "watcher_outbox"
 """What a commit that wrote into the outbox notifies, without a payload: it only wakes."""
 
+MESSAGE = "M"
+
 TRANSACTIONS_AT_ONCE = 1000
 READING_SECONDS_MAX = 300
 """For one question about a batch, however much gathered while nobody read."""
@@ -62,7 +64,11 @@ class TransactionRow(NamedTuple):
 
 
 class OutboxRow(NamedTuple):
-    """One change as it was written; rows are the texts of composite values, in UTF-8."""
+    """
+    One change as it was written; rows are the texts of composite values, in UTF-8.
+
+    With the operation `MESSAGE` it is what an application said: `old_row` is the prefix, `new_row` the content.
+    """
 
     xid: int
     number: int
@@ -229,6 +235,11 @@ async def shapes(conn: Connection, numbers: Sequence[int]) -> list[ShapeRow]:
         ShapeRow(row["shape"], row["relation"], row["schema"], row["name"], [tuple(one) for one in row["columns"]])
         for row in found
     ]
+
+
+async def say(conn: Connection, prefix: str, content: str) -> None:
+    """Write a message as a transaction of its own: it is read after all that committed before."""
+    await fetch_all(conn, "outbox_say", prefix=prefix, content=content)
 
 
 async def done(conn: Connection, journal: str, number: int, snapshot: str, end_lsn: int) -> None:

@@ -147,7 +147,8 @@ async def remove(conn: Connection) -> int:
 def removal() -> str:
     """Return the statements that take the outbox away, once no table has its triggers."""
     return (
-        "DROP FUNCTION watcher.outbox_write();\nDROP FUNCTION watcher.outbox_empty(integer);\n"
+        "DROP FUNCTION watcher.outbox_write();\nDROP FUNCTION watcher.outbox_say(text, text);\n"
+        "DROP FUNCTION watcher.outbox_empty(integer);\n"
         "DROP TABLE watcher.outbox, watcher.outbox_shape, watcher.outbox_batch, watcher.outbox_reader;\n"
         "DROP SEQUENCE watcher.outbox_number;\n"
     )

@@ -101,17 +101,25 @@ class ReadChunk:
     page: tuple[str, str] | None = None
 
 
-async def describe(conn: Connection, publication: str, oid: int) -> ReadTable | None:
-    """Say how a table is to be read, None where it is gone. Raises SourceRefused where it is not published."""
+async def describe(conn: Connection, publication: str | None, oid: int) -> ReadTable | None:
+    """
+    Say how a table is to be read, None where it is gone; without a publication as an outbox describes it.
+
+    Raises SourceRefused where it is not published.
+    """
     row = await fetch_one(conn, "table_to_read", publication=publication, oid=oid)
     if row is None:
         return None
     name = qualify(row["schema"], row["name"])
-    if not row["published"]:
+    if publication is not None and not row["published"]:
         raise SourceRefused(
             f"{name} is not in publication {publication!r}", remedy="Watch the table with a subscription first."
         )
-    columns = tuple(ReadColumn(c["name"], c["type_oid"], c["modifier"], c["identity"]) for c in row["columns"] or ())
+    # The triggers of an outbox write whole old rows.
+    whole = publication is None
+    columns = tuple(
+        ReadColumn(c["name"], c["type_oid"], c["modifier"], c["identity"] or whole) for c in row["columns"] or ()
+    )
     key = tuple(row["key"] or ())
     if not {column.name for column in columns}.issuperset(key):
         key = ()
@@ -120,7 +128,7 @@ async def describe(conn: Connection, publication: str, oid: int) -> ReadTable | 
         row["schema"],
         row["name"],
         row["kind"],
-        row["replica_identity"],
+        "f" if whole else row["replica_identity"],
         columns,
         key,
         row["filter"],
@@ -130,7 +138,7 @@ async def describe(conn: Connection, publication: str, oid: int) -> ReadTable | 
 
 
 async def read_chunk(
-    conn: Connection, publication: str, table: ReadTable, asked: Asked, after: Sequence[str], size: int
+    conn: Connection, publication: str | None, table: ReadTable, asked: Asked, after: Sequence[str], size: int
 ) -> ReadChunk | None:
     """
     Read the next `size` rows after a key, or what lies on the next `size` pages of a table without one.

@@ -18,23 +18,40 @@ from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Start, Subscription
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.message import FULL_NAME as MESSAGES
-from backend_watcher.service.config import Config
+from backend_watcher.service.config import Config, SourceConfig
+from backend_watcher.service.subscribed import full_name
 
-__all__ = ["Backfill", "ask", "backfills", "begin_with_rows", "progress", "refuse_without_slot", "steer_backfill"]
+__all__ = [
+    "Backfill",
+    "ask",
+    "backfills",
+    "begin_with_rows",
+    "begins_with_rows",
+    "progress",
+    "refuse_rows",
+    "steer_backfill",
+]
 
 KEYS_MAX = 1000
 """How many keys one backfill may name; with more, a condition is what is wanted."""
 
 
-def refuse_without_slot(kind: str, subscriptions: Iterable[Subscription] | None = None) -> None:
-    """Raise ConfigError where rows are wished of a source that has no slot; of some subscriptions, or at all."""
-    names = None if subscriptions is None else [s.name for s in subscriptions if s.options.start is Start.BACKFILL]
-    if kind != "logical" and names != []:
-        of = "" if names is None else f"; subscription {', '.join(map(repr, names))} begins with them"
+def refuse_rows(source: SourceConfig, tables: Iterable[str]) -> None:
+    """Raise ConfigError where rows of these tables cannot be read of such a source while changes go on."""
+    if source.kind == "notify":
+        raise ConfigError(["source.kind is 'notify': there are no rows to be read, only notifications"])
+    events = full_name(source.outbox_table) if source.kind == "outbox" and source.outbox_table is not None else None
+    if events in set(tables):
         raise ConfigError(
-            [f"source.kind is {kind!r}: only a source with a slot reads rows while changes go on{of}"],
-            remedy="Copy the rows before the outbox is installed, or set source.kind to 'logical'.",
+            [f"{events} is the application's own outbox (source.outbox_table): rows of events are not read again"],
+            remedy="Use `watcher replay` for events that the journal has.",
         )
+
+
+def begins_with_rows(subscriptions: Iterable[Subscription]) -> list[str]:
+    """Return the tables whose rows some subscriptions begin with."""
+    begin = [one for one in subscriptions if one.options.start is Start.BACKFILL]
+    return sorted({table for one in begin for table in one.route.tables - {MESSAGES}})
 
 
 def backfills(config: Config) -> list[Backfill]:

@@ -13,7 +13,7 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.journal.sqlite import SqliteJournal
 from backend_watcher.postgres.findings import Wish
-from backend_watcher.service.backfilling import refuse_without_slot
+from backend_watcher.service.backfilling import begins_with_rows, refuse_rows
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
 from backend_watcher.service.sources import SourceSettings, settings_of, spill_of
@@ -61,7 +61,8 @@ def build(
     placed = _Places(wanted, target, workers)
     subscriptions = tuple(_within_memory(placed.subscription(one, watcher), len(wanted)) for one in wanted)
     wishes = wishes_of(wanted)
-    refuse_without_slot(config.source.kind, subscriptions)
+    if tables := begins_with_rows(subscriptions):
+        refuse_rows(config.source, tables)
     settings = settings_of(config, tuple(sorted(wishes)), messages=wants_messages(wanted), adopt_slot=adopt_slot)
     journal = SqliteJournal(
         config.journal.path,

@@ -30,11 +30,6 @@ def settings_of(config: Config, tables: tuple[str, ...], *, messages: bool, adop
     """
     source = config.source
     if source.kind == "outbox":
-        if messages:
-            raise ConfigError(
-                ["source.kind is 'outbox': messages of pg_logical_emit_message are not heard"],
-                remedy="Write what they say into a table, and subscribe to that; source.outbox_table is made for it.",
-            )
         event_table = full_name(source.outbox_table) if source.outbox_table is not None else None
         if event_table is not None and event_table not in tables:
             raise ConfigError(

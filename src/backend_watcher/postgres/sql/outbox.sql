@@ -5,7 +5,7 @@
 -- catalogs are asked, because to_regclass fails for who may not use the schema.
 SELECT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'outbox_reader')
        AND (SELECT count(*) FROM pg_proc p
-            WHERE p.pronamespace = n.oid AND p.proname IN ('outbox_write', 'outbox_empty')) = 2 AS installed,
+            WHERE p.pronamespace = n.oid AND p.proname IN ('outbox_write', 'outbox_say', 'outbox_empty')) = 3 AS installed,
        coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS usage,
        (SELECT position('pg_notify' IN p.prosrc) > 0 FROM pg_proc p
         WHERE p.pronamespace = n.oid AND p.proname = 'outbox_write') AS notifies
@@ -132,6 +132,10 @@ FROM watcher.outbox
 WHERE xid = ANY (%(xids)s::xid8[]) AND number > %(after)s
 ORDER BY number
 LIMIT %(limit)s::bigint;
+
+-- name: outbox_say
+-- Write a message, as a transaction of its own.
+SELECT watcher.outbox_say(%(prefix)s::text, %(content)s::text);
 
 -- name: outbox_shapes
 -- How tables looked.

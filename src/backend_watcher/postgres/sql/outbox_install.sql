@@ -6,7 +6,7 @@ REVOKE ALL ON SCHEMA watcher FROM PUBLIC;
 
 CREATE SEQUENCE IF NOT EXISTS watcher.outbox_number CACHE 1;
 
--- One row for one change. `number` only orders: a transaction that began later may have committed earlier, so nothing is
+-- One row for one change, or for a message. `number` only orders: a transaction that began later may have committed earlier, so nothing is
 -- ever found by a number above the last one, but by the snapshot that sees its `xid`. A part is emptied as a whole once all
 -- in it is read: nothing is deleted row by row. Numbers go round the parts, 32,768 to each.
 CREATE TABLE IF NOT EXISTS watcher.outbox (
@@ -73,8 +73,16 @@ DECLARE
     watched CONSTANT oid := CASE WHEN TG_NARGS > 0 THEN TG_RELID ELSE coalesce(pg_partition_root(TG_RELID), TG_RELID) END;
     mark bigint;
     known boolean;
+    -- What the application said of its transaction. Both are forgotten at its end, and the second at a rollback too.
+    said CONSTANT text := current_setting('backend_watcher.context', true);
     woken text;
 BEGIN
+    IF said <> '' AND said IS DISTINCT FROM current_setting('backend_watcher.context_told', true) THEN
+        INSERT INTO watcher.outbox (part, number, xid, shape, operation, at, old_row, new_row)
+        SELECT (n >> 15) & 7, n, pg_current_xact_id(), 0, 'M', clock_timestamp(), 'backend_watcher.context', said
+        FROM nextval('watcher.outbox_number') AS n;
+        PERFORM set_config('backend_watcher.context_told', said, true);
+    END IF;
     INSERT INTO watcher.outbox AS o (part, number, xid, shape, operation, at, old_row, new_row)
     SELECT (n >> 15) & 7, n, pg_current_xact_id(),
            coalesce((
@@ -99,6 +107,27 @@ BEGIN
 END
 $body$;
 REVOKE ALL ON FUNCTION watcher.outbox_write() FROM PUBLIC;
+
+-- Writes a message of an application: `operation` is M, `old_row` the prefix and `new_row` the content. Who may use the
+-- schema may call it, as everybody may call pg_logical_emit_message; what it writes is read as words, and as nothing else.
+CREATE OR REPLACE FUNCTION watcher.outbox_say(prefix text, content text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS
+$body$
+DECLARE
+    woken text;
+BEGIN
+    IF prefix IS NULL OR prefix = '' OR content IS NULL THEN
+        RAISE EXCEPTION 'outbox_say needs a prefix and a content';
+    END IF;
+    INSERT INTO watcher.outbox (part, number, xid, shape, operation, at, old_row, new_row)
+    SELECT (n >> 15) & 7, n, pg_current_xact_id(), 0, 'M', clock_timestamp(), prefix, content
+    FROM nextval('watcher.outbox_number') AS n;
+    -- notify: as above.
+    woken := pg_notify('watcher_outbox', '')::text;
+END
+$body$;
+GRANT EXECUTE ON FUNCTION watcher.outbox_say(text, text) TO PUBLIC;
 
 -- Empties a part of which nothing is needed any more; says whether it did. Waits for nobody for longer than 50 ms, and so
 -- nobody waits longer for it. Whoever writes into the part holds a lock on it until the end: once we have ours, all that is

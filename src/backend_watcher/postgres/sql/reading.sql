@@ -5,10 +5,11 @@
 -- belong to the replica identity, the filter of its rows, and what its rows can be put in order by. "identity" is the
 -- index that identifies a row: the primary key, or the one that was chosen; it serves only where it takes no
 -- NULL and covers whole columns. "leaves" are the relations that hold the rows, with their size in pages.
+-- Without a publication it is the table as the outbox has it: all columns but the generated ones.
 -- A server before 15 knows no lists and no filters; generated columns are sent from 18 on, where the publication says so.
 WITH RECURSIVE published AS (
     SELECT to_jsonb(p) AS entry FROM pg_publication_tables p
-    WHERE p.pubname = %(publication)s
+    WHERE p.pubname = %(publication)s::name
       AND (p.schemaname, p.tablename) = (SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n
                                          ON n.oid = c.relnamespace WHERE c.oid = %(oid)s)
 ), parts AS (
@@ -34,7 +35,8 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
                                         WHEN 'i' THEN i.indisreplident ELSE false END)) ORDER BY a.attnum)
         FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-          AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
+          AND (a.attgenerated = '' OR (current_setting('server_version_num')::int >= 180000
+                                       AND %(publication)s::name IS NOT NULL))
           AND coalesce((SELECT entry -> 'attnames' FROM published) ? a.attname::text, true)) AS columns,
        (SELECT array_agg(a.attname::text ORDER BY k.place)
         FROM index CROSS JOIN unnest(index.indkey) WITH ORDINALITY AS k (attnum, place)
