@@ -76,17 +76,26 @@ class Source:
 
     async def table(self, name: str) -> SourceTable:
         """Look a table up. Raises SourceRefused where it is not there or not published, ConfigError without a key."""
-        conn = await self._reader()
-        facts = (await catalog.find_tables(conn, [name])).tables.get(name)
-        found = await reading.describe(conn, self._publication, facts.oid) if facts is not None else None
-        if facts is None or found is None:
-            raise SourceRefused(f"table {name} is not there", remedy="Ask for it by its name of today.")
+        found, shape = await self._described(name)
         if not found.key:
             raise ConfigError(
                 [f"{name} has no key by which single rows can be looked at again, so it cannot be verified"],
                 remedy="Give it a primary key.",
             )
-        return SourceTable(self, found, _shape(found, facts.primary_key))
+        return SourceTable(self, found, shape)
+
+    async def shape(self, name: str) -> Table:
+        """Say what a table looks like, also one without a key. Raises SourceRefused as `table`."""
+        _, shape = await self._described(name)
+        return shape
+
+    async def _described(self, name: str) -> tuple[ReadTable, Table]:
+        conn = await self._reader()
+        facts = (await catalog.find_tables(conn, [name])).tables.get(name)
+        found = await reading.describe(conn, self._publication, facts.oid) if facts is not None else None
+        if facts is None or found is None:
+            raise SourceRefused(f"table {name} is not there", remedy="Ask for it by its name of today.")
+        return found, _shape(found, facts.primary_key)
 
     async def running(self) -> frozenset[int]:
         """Return the transactions that have an id and are not over."""

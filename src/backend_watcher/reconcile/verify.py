@@ -15,12 +15,13 @@ Nothing is written, but for marks in the WAL of the source: empty messages, as t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from backend_watcher.errors import CannotVerify, HandlerError, SinkRejected, WatcherError
+from backend_watcher.errors import CannotVerify, ConfigError, HandlerError, SinkRejected, WatcherError
 from backend_watcher.events.change import Change
 from backend_watcher.events.position import Position
 from backend_watcher.postgres.reading import Asked
@@ -61,6 +62,15 @@ Passing = Callable[[Change], Change | None]
 
 
 @dataclass(slots=True)
+class _Wanted:
+    """What should be held of some rows, of which rows each entry is, and the names of those that are refused."""
+
+    values: dict[bytes, bytes | None] = field(default_factory=dict)
+    suspects: dict[bytes, Suspect] = field(default_factory=dict)
+    refused: set[bytes] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class _Look:
     """What one look at some entries has seen."""
 
@@ -73,8 +83,9 @@ class _Look:
 
 class Verification:
     """
-    Verifies tables of one subscription, one after the other. `results` has what is known, whenever it is asked.
+    Verifies tables of one subscription, one after the other.
 
+    `results` has what is known, whenever it is asked, and `left_out` why one of several tables was not verified.
     `passing` is what changes pass before the sink; it raises HandlerError where a function of the user's does.
     """
 
@@ -99,6 +110,7 @@ class Verification:
         self._rate = rows_per_second_max
         self._chunk_rows = chunk_rows
         self.results: list[TableResult] = []
+        self.left_out: dict[str, str] = {}
 
     async def run(self, names: Sequence[str], others: Iterable[str] = ()) -> None:
         """
@@ -106,8 +118,13 @@ class Verification:
 
         Raises a WatcherError where it cannot go on, or is cancelled: what was found so far is in `results`.
         """
-        tables = [await self._source.table(name) for name in names]
-        scopes = Counter([self._sink.scope((await self._source.table(name)).shape) for name in others])
+        tables = []
+        for name in names:
+            try:
+                tables.append(await self._source.table(name))
+            except ConfigError as error:
+                self._leave_out(name, error, names)
+        scopes = Counter([self._sink.scope(await self._source.shape(name)) for name in (*others, *self.left_out)])
         scopes.update(self._sink.scope(table.shape) for table in tables)
         for table in tables:
             result = TableResult(self._subscription, table.shape.full_name, self._where)
@@ -117,13 +134,22 @@ class Verification:
             elif scopes[self._sink.scope(table.shape)] > 1:
                 result.extras_unknown = "several tables have their entries under the same names"
             self.results.append(result)
-        for table, result in zip(tables, self.results, strict=True):
+        for table, result in zip(tables, self.results[:], strict=True):
             begun = time.monotonic()
             try:
                 await self._table(table, result)
+            except ConfigError as error:
+                self.results.remove(result)
+                self._leave_out(result.table, error, names)
             finally:
                 result.entries = result.sink.count
                 result.seconds = time.monotonic() - begun
+
+    def _leave_out(self, name: str, error: ConfigError, names: Sequence[str]) -> None:
+        """Go on without a table; raise ConfigError where there is no other."""
+        self.left_out[name] = error.message
+        if len(self.left_out) == len(names):
+            raise ConfigError([*self.left_out.values()], remedy=error.remedy)
 
     async def _table(self, table: SourceTable, result: TableResult) -> None:
         seen = NameSet()
@@ -174,17 +200,9 @@ class Verification:
             oldest, since_lsn = self._follower.oldest(), await self._source.mark()
             rows = await self._source.read(table, Asked(self._where), after, self._chunk_rows)
             self._learn_masks(rows.changes[:MASKS_LOOKED_AT], result)
-            wanted, suspects = await self._entries(table, rows.changes, result)
-            seen.add(wanted)
-            names = list(wanted)
-            held = await self._held(table, names)
-            result.expired += sum(value == EXPIRED for value in held)
-            wrong = {one.name for one in compare(wanted, names, held)}
             one = Range(len(rows.changes))
-            for name, value in zip(names, held, strict=True):
-                if name not in wrong:
-                    _count(one, name, wanted[name], value)
-            looks = self._again(table, [suspects[n] for n in names if n in wrong], result, one, since_lsn, oldest)
+            wrong = await self._compared(table, rows.changes, result, one, seen)
+            looks = self._again(table, wrong, result, one, since_lsn, oldest)
             strays |= {stray.name: stray for stray in await looks}
             if rows.changes:
                 result.took(one)
@@ -192,32 +210,56 @@ class Verification:
             if self._rate and more:
                 await asyncio.sleep(max(0.0, len(rows.changes) / self._rate - (time.monotonic() - begun)))
 
-    async def _entries(
-        self, table: SourceTable, changes: Sequence[Change], result: TableResult | None
-    ) -> tuple[dict[bytes, bytes | None], dict[bytes, Suspect]]:
-        """Say what should be held of rows, and of which rows each entry is."""
-        wanted: dict[bytes, bytes | None] = {}
-        suspects: dict[bytes, Suspect] = {}
+    async def _compared(
+        self, table: SourceTable, changes: Sequence[Change], result: TableResult, one: Range, seen: NameSet
+    ) -> list[Suspect]:
+        """Compare the entries of rows, count those that are equal, and return the others; `seen` takes all names."""
+        found = await self._entries(table, changes, result)
+        wanted, names = found.values, list(found.values)
+        seen.add(names)
+        seen.add(found.refused)
+        held = await self._held(table, names)
+        result.expired += sum(value == EXPIRED for value in held)
+        wrong = {difference.name for difference in compare(wanted, names, held)}
+        for name, value in zip(names, held, strict=True):
+            if name not in wrong:
+                _count(one, name, wanted[name], value)
+        return [found.suspects[name] for name in names if name in wrong]
+
+    async def _entries(self, table: SourceTable, changes: Sequence[Change], result: TableResult | None) -> _Wanted:
+        """Say what should be held of rows."""
+        wanted = _Wanted()
         passed: list[tuple[Change, Change]] = []
         for change in changes:
             try:
                 made = self._passing(change)
             except HandlerError as error:
-                _refused(result, error)
+                self._refuse(wanted, change, result, error)
                 continue
             if made is not None:
                 passed.append((change, made))
         found = await self._sink.entries([made for _, made in passed]) if passed else ()
         for (change, _), entry in zip(passed, found, strict=True):
             if isinstance(entry, SinkRejected):
-                _refused(result, entry)
+                self._refuse(wanted, change, result, entry)
                 continue
             name, value = entry
-            wanted[name] = value
-            suspect = suspects.setdefault(name, Suspect(name))
+            wanted.values[name] = value
+            suspect = wanted.suspects.setdefault(name, Suspect(name))
             suspect.keys |= table.keys_of(change)
             suspect.identities.add(change.key_bytes())
-        return wanted, suspects
+        return wanted
+
+    def _refuse(self, wanted: _Wanted, change: Change, result: TableResult | None, error: WatcherError) -> None:
+        """Note a row that cannot be delivered, so that nothing is expected of it; of the first it is said why."""
+        # What stood there before it could not be is no extra entry.
+        with contextlib.suppress(SinkRejected):
+            wanted.refused.update(self._touches(change))
+        if result is None:
+            return
+        result.refused += 1
+        if result.refused == 1:
+            result.notes.append(f"a row that cannot be delivered: {type(error).__name__}")
 
     def _learn_masks(self, changes: Sequence[Change], result: TableResult) -> None:
         """Note which columns have another value behind the transforms."""
@@ -322,7 +364,7 @@ class Verification:
         touched = self._follower.touched(known_lsn, end_lsn, oldest, table, self._touches)
         if touched is None:
             return FORGOTTEN
-        wanted, _ = await self._entries(table, changes, None)
+        wanted = (await self._entries(table, changes, None)).values
         owed = self._follower.held(table, self._touches)
         return _Look(wanted, dict(zip(names, held, strict=True)), touched, owed, end_lsn)
 
@@ -383,15 +425,6 @@ class Verification:
         await self._again(table, list(strays.values()), result, one, end_lsn, oldest, last=True)
         result.source.join(one.source)
         result.sink.join(one.sink)
-
-
-def _refused(result: TableResult | None, error: WatcherError) -> None:
-    """Note a row that cannot be delivered, so that nothing is expected of it; of the first it is said why."""
-    if result is None:
-        return
-    result.refused += 1
-    if result.refused == 1:
-        result.notes.append(f"a row that cannot be delivered: {type(error).__name__}")
 
 
 def _count(one: Range, name: bytes, wanted: bytes | None, held: bytes | None) -> None:

@@ -108,7 +108,12 @@ async def verify(config: Config, watcher: Watcher | None, asked: Asked) -> Proof
     with open_journal(config) as view:
         try:
             for subscription, tables in chosen:
-                await _one(config, view, subscription, tables, asked, proof)
+                try:
+                    await _one(config, view, subscription, tables, asked, proof)
+                except ConfigError as error:
+                    if len(chosen) == 1:
+                        raise
+                    proof.left_out[subscription.name] = error.message
         except asyncio.CancelledError:
             # A person is told what is known by then.
             task = asyncio.current_task()
@@ -149,7 +154,7 @@ def _choose(
         raise ConfigError(
             [f"subscription {name!r} cannot be verified: {reason}" for name, reason in proof.left_out.items()]
             or ["there is no subscription"],
-            remedy="Redis caches of whole tables can be verified.",
+            remedy="Redis caches and PostgreSQL replicas of whole tables can be verified.",
         )
     return chosen
 
@@ -199,5 +204,6 @@ async def _one(
                 one.notes.append("rows from before the subscription began are missing until `watcher backfill start`")
     finally:
         proof.results += verification.results
+        proof.left_out |= {f"{subscription.name} {name}": reason for name, reason in verification.left_out.items()}
         await source.close()
         await sink.close()
