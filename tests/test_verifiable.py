@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from backend_watcher.errors import SinkRejected
+from backend_watcher.sinks.postgres_replica import PostgresReplica
 from backend_watcher.sinks.redis_cache import RedisCache
 from backend_watcher.sinks.stdout import Stdout
 from backend_watcher.testing.builders import change, table
@@ -14,7 +15,7 @@ from backend_watcher.verifiable import EXPIRED, Verifiable
 from test_contracts import members
 
 
-@pytest.mark.parametrize("keeper", [RedisCache])
+@pytest.mark.parametrize("keeper", [PostgresReplica, RedisCache])
 def test_it_has_all_that_is_promised(keeper: type) -> None:
     for name, promised in members(Verifiable).items():
         kept = inspect.getattr_static(keeper, name)
@@ -24,6 +25,7 @@ def test_it_has_all_that_is_promised(keeper: type) -> None:
 
 def test_a_sink_is_known_by_what_it_can_do() -> None:
     assert isinstance(RedisCache("a:{id}"), Verifiable)
+    assert isinstance(PostgresReplica("postgresql://127.0.0.1/copy"), Verifiable)
     assert not isinstance(Stdout(), Verifiable)
 
 

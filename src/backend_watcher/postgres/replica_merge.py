@@ -64,11 +64,7 @@ class Merge:
         return f"{self._filling}{letter}"
 
     def _value(self, name: str) -> str:
-        text, column = f"s.c{self.table.index_of[name]}", self.target.columns[name]
-        if column.in_array is None:
-            return f"{text}::{column.type}"
-        element = f"""replace(replace({text}, '\\', '\\\\'), '"', '\\"')"""
-        return f"""(('{{"' || {element} || '"}}')::{column.in_array})[1]"""
+        return self.target.columns[name].read(f"s.c{self.table.index_of[name]}")
 
     def _same_key(self) -> str:
         return " AND ".join(f"t.{quote(name)} = {self._value(name)}" for name in self.key)

@@ -19,7 +19,8 @@ class TargetColumn:
     """
     A column there: its type without modifier, whether it computes itself, whether it takes only its own numbers.
 
-    `in_array` is the array of the type where a text is to be read as an element of one, and not by a cast.
+    `in_array` is the array of the type where a text is to be read as an element of one, and not by a cast. `written` is
+    the type with its modifier.
     """
 
     name: str
@@ -27,6 +28,14 @@ class TargetColumn:
     generated: bool
     always: bool
     in_array: str | None = None
+    written: str = ""
+
+    def read(self, text: str) -> str:
+        """Return the SQL that reads an expression of type text as a value of the column, of any length."""
+        if self.in_array is None:
+            return f"{text}::{self.type}"
+        element = f"""replace(replace({text}, '\\', '\\\\'), '"', '\\"')"""
+        return f"""(('{{"' || {element} || '"}}')::{self.in_array})[1]"""
 
 
 @dataclass(frozen=True, slots=True)

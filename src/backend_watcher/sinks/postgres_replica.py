@@ -41,6 +41,7 @@ from backend_watcher.postgres.replica_session import (
 from backend_watcher.postgres.replica_tables import key_of, target_of
 from backend_watcher.sinks.postgres_replica_fold import Folded, NeedsRow, both, runs, whole
 from backend_watcher.sinks.postgres_replica_once import due, late_of, newest
+from backend_watcher.sinks.postgres_replica_read import ReadBack
 
 MOVED_MAX = 3
 """So often another writer may move the position while we write, before it counts as an outage."""
@@ -87,6 +88,7 @@ class PostgresReplica:
         self._stand: Stand | None = None
         self._merges: dict[int, Merge] = {}
         self._without: dict[str, str] = {}
+        self._back = ReadBack(dsn, self._place_name, schema, create)
 
     @property
     def target(self) -> tuple[str, str | None]:
@@ -110,9 +112,10 @@ class PostgresReplica:
             await self._guarded(self._connected)
 
     async def close(self) -> None:
-        """Let go of the connection; what is open there is rolled back."""
+        """Let go of the connections; what is open there is rolled back."""
         async with self._lock:
             await self._hang_up()
+        await self._back.close()
 
     async def flush(self) -> None:
         """Nothing waits: every batch is committed when `write` returns."""
@@ -139,6 +142,36 @@ class PostgresReplica:
         async with self._lock:
             await self._guarded(lambda: self._out_of_order(batch))
         return Receipt.DURABLE
+
+    # Read back: see `Verifiable`
+
+    async def open_to_read(self) -> None:
+        """Connect with a session that only reads."""
+        await self._back.open()
+
+    def scope(self, table: Table) -> str:
+        """Return the name of the target."""
+        return self._back.scope(table)
+
+    async def entries(self, changes: Sequence[Change]) -> Sequence[tuple[bytes, bytes | None] | SinkRejected]:
+        """Say which rows should stand there, as the target would print them."""
+        return await self._back.entries(changes)
+
+    def touches(self, change: Change) -> Sequence[bytes]:
+        """Name the row of a change, and the one that it was."""
+        return self._back.touches(change)
+
+    async def held(self, table: Table, names: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Return the rows with some names."""
+        return await self._back.held(table, names)
+
+    async def names_after(self, table: Table, cursor: bytes) -> tuple[Sequence[bytes], bytes]:
+        """Return the next names in the order of the key."""
+        return await self._back.names_after(table, cursor)
+
+    def extras_unknown(self) -> str:
+        """Say that a row of the target is always one of the source."""
+        return ""
 
     # The connection
 

@@ -78,8 +78,9 @@ WHERE system_identifier = %(system_identifier)s AND slot = %(slot)s AND subscrip
 -- name: replica_columns
 -- The columns of a target table. A type without its modifier: a value that is too long is refused and not cut.
 -- "in_array" names the array type where text has a cast to the type by a function: that need not read what the type
--- itself writes ('-'::text::regclass fails), and an element of an array is read by the type.
-SELECT a.attname::text AS name, format_type(a.atttypid, -1) AS type, a.attgenerated <> '' AS generated,
+-- itself writes ('-'::text::regclass fails), and an element of an array is read by the type. "written" has the modifier.
+SELECT a.attname::text AS name, format_type(a.atttypid, -1) AS type, format_type(a.atttypid, a.atttypmod) AS written,
+       a.attgenerated <> '' AS generated,
        a.attidentity = 'a' AS always,
        CASE WHEN t.typarray <> 0 AND EXISTS (
            SELECT FROM pg_cast WHERE castsource = 'text'::regtype AND castmethod = 'f'
@@ -102,6 +103,18 @@ JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND i.indisunique AND i.indisvalid
   AND i.indpred IS NULL AND i.indexprs IS NULL;
+
+-- name: replica_orders
+-- The columns of each unique index in their order there, the primary key's first: what rows can be read in order by.
+SELECT (SELECT array_agg(a.attname::text ORDER BY k.place)
+        FROM unnest(i.indkey[0 : i.indnkeyatts - 1]) WITH ORDINALITY AS k (number, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number) AS columns
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND i.indisunique AND i.indisvalid
+  AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY i.indisprimary DESC, i.indexrelid;
 
 -- name: replica_type_names
 -- How this server writes types that every PostgreSQL has under the same number.

@@ -1,0 +1,210 @@
+"""A real source, a real replica, a watcher between them: what was done by hand is found, and nothing else ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.reconcile.report import Answer
+from backend_watcher.service.config import load_config
+from backend_watcher.service.load import load_watcher
+from backend_watcher.service.verifying import Asked, Proof, verify
+from faults.running import Running, environment, until
+from faults.scale import repeats
+from faults.workload import Client, Workload
+
+from .test_verify import found, only
+
+PROGRAM = Path(__file__).parent / "replicated_program.py"
+ITEMS = (
+    "CREATE TABLE items (id int PRIMARY KEY, version bigint NOT NULL, note text, weight numeric(9, 2), at timestamptz)"
+)
+SCHEMA = f"""
+{ITEMS};
+CREATE TABLE words (word text PRIMARY KEY, n numeric);
+CREATE TABLE pairs (a int, b uuid, note text, PRIMARY KEY (b, a));
+CREATE TABLE bag (a int);
+ALTER TABLE bag REPLICA IDENTITY FULL;
+"""
+ROWS = 20_000
+FILL = f"INSERT INTO items SELECT n, 1, 'note ' || n, n / 7.0, now() FROM generate_series(1, {ROWS}) n"
+UNDER_LOAD = repeats(3, 100)
+
+
+class Stage:
+    """What a test does to both sides, and how it asks."""
+
+    def __init__(self, folder: Path, source: str, target: str) -> None:
+        self.folder = folder
+        self.dsn = source
+        self.environ = {**environment(folder, source), "FAULTS_REPLICA": target}
+        self.connection = psycopg.connect(source, autocommit=True)
+        self.copy = psycopg.connect(target, autocommit=True)
+
+    def run(self, *statements: str) -> None:
+        """Run statements at the source."""
+        for statement in statements:
+            self.connection.execute(statement.encode())
+
+    def by_hand(self, *statements: str) -> None:
+        """Run statements at the target."""
+        for statement in statements:
+            self.copy.execute(statement.encode())
+
+    def count(self, table: str) -> Callable[[], int]:
+        """Return what counts the rows of a table of the target."""
+        return lambda: self.copy.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()[0]  # type: ignore[index]
+
+    def filled(self, table: str, count: int) -> None:
+        """Return when a table of the target has so many rows."""
+        there = self.count(table)
+        until(lambda: there() == count, f"{count} rows of {table}")
+
+    async def verify(self, subscription: str = "copy", table: str | None = None, **asked: Any) -> Proof:
+        """Verify in this process while another one delivers."""
+        watcher = load_watcher(str(PROGRAM))
+        environ = {**self.environ, "WATCHER_JOURNAL__PATH": str(self.folder / ".watcher" / "faults.journal")}
+        config = load_config(None, environ, watcher=watcher)
+        return await verify(config, watcher, Asked(subscription, table, **{"stall_seconds_max": 20.0, **asked}))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A server with two databases, and `watcher run` on `replicated_program.py` between them."""
+    folder = tmp_path_factory.mktemp("replica")
+    with EmbeddedPostgres(settings={"fsync": "off"}) as postgres, pytest.MonkeyPatch.context() as patch:
+        with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE copy")
+        target = f"{postgres.dsn.rpartition('/')[0]}/copy"
+        patch.setenv("FAULTS_REPLICA", target)
+        stage = Stage(folder, postgres.dsn, target)
+        stage.run(SCHEMA)
+        stage.by_hand(SCHEMA, "CREATE SCHEMA loud", ITEMS.replace("items", "loud.items"))
+        with Running(folder, stage.environ, program=PROGRAM) as running:
+            running.wait_for_streaming(stage.connection)
+            until(lambda: (folder / ".watcher" / "faults.journal").exists(), "the journal")
+            yield stage
+            assert running.end() == 0, running.log()[-3000:]
+        stage.connection.close()
+        stage.copy.close()
+
+
+@pytest.fixture
+def empty(stage: Stage) -> Stage:
+    """The same, with empty tables on both sides."""
+    # A truncate takes what a test did by hand with it; that it has arrived is seen by what comes behind it.
+    stage.run("TRUNCATE items, words, pairs, bag", "INSERT INTO bag VALUES (1)")
+    stage.filled("bag", 1)
+    stage.run("TRUNCATE bag")
+    stage.filled("bag", 0)
+    stage.filled("loud.items", 0)
+    return stage
+
+
+def shown(proof: Proof) -> dict[str, Any]:
+    (table,) = json.loads(json.dumps(proof.as_plain()))["tables"]
+    return {one["entry"]: one for one in table["differences"]}
+
+
+async def test_rows_that_a_transform_made_are_verified_one_by_one(empty: Stage) -> None:
+    empty.run("INSERT INTO items SELECT n, 1, 'note ' || n, n / 7.0, now() FROM generate_series(1, 200) n")
+    empty.filled("loud.items", 100)
+    proof = await empty.verify("loud", chunk_rows=30)
+    assert proof.answer is Answer.EQUAL, proof.as_plain()
+    assert (only(proof).rows, only(proof).entries) == (200, 100)
+    empty.by_hand(
+        "UPDATE loud.items SET note = 'note 2' WHERE id = 2",
+        "DELETE FROM loud.items WHERE id = 4",
+        "INSERT INTO loud.items VALUES (5, 1), (-1, 1)",
+    )
+    proof = await empty.verify("loud", chunk_rows=30)
+    assert found(proof) == {'["2"]': "different", '["4"]': "missing", '["5"]': "extra", '["-1"]': "extra"}
+    two = shown(proof)['["2"]']
+    assert (two["source"]["note"], two["sink"]["note"]) == ("NOTE 2", "note 2")
+
+
+async def test_keys_of_text_in_an_order_of_their_own(empty: Stage) -> None:
+    empty.run(
+        "INSERT INTO words SELECT (ARRAY['a', 'A', 'ä', 'Z', '-', E'tab\\t', E'\\\\'])[n % 7 + 1] || n, n / 3.0"
+        " FROM generate_series(1, 400) n",
+        "INSERT INTO words VALUES ('[\"w\"]', 'NaN'), ('', NULL)",
+    )
+    empty.filled("words", 402)
+    proof = await empty.verify(table="words", chunk_rows=50)
+    assert (proof.answer, only(proof).rows, only(proof).entries) == (Answer.EQUAL, 402, 402), proof.as_plain()
+    empty.by_hand("INSERT INTO words VALUES ('nobody')", "DELETE FROM words WHERE word = ''")
+    empty.by_hand("UPDATE words SET n = n * 1.0 WHERE word = 'a7'")
+    expected = {'["nobody"]': "extra", '[""]': "missing", '["a7"]': "different"}
+    assert found(await empty.verify(table="words", chunk_rows=50)) == expected
+
+
+async def test_a_table_without_a_key_is_left_out_of_several(empty: Stage) -> None:
+    empty.run("INSERT INTO bag VALUES (1), (1)", "INSERT INTO items (id, version) VALUES (1, 1)")
+    empty.filled("items", 1)
+    proof = await empty.verify()
+    assert {one.table: one.answer for one in proof.results} == {
+        f"public.{name}": Answer.EQUAL for name in ("items", "words", "pairs")
+    }
+    assert list(proof.left_out) == ["copy public.bag"]
+    assert "has no key" in proof.left_out["copy public.bag"]
+    empty.run("TRUNCATE bag")
+
+
+async def test_only_some_rows(empty: Stage) -> None:
+    empty.run("INSERT INTO items SELECT n, 1 FROM generate_series(1, 100) n")
+    empty.filled("items", 100)
+    empty.by_hand("DELETE FROM items WHERE id IN (5, 50)", "INSERT INTO items VALUES (101, 1)")
+    proof = await empty.verify(table="items", where="id > 10")
+    assert found(proof) == {'["50"]': "missing"}
+    assert (only(proof).rows, only(proof).extras_unknown) == (90, "only some rows were asked for")
+
+
+def rewrite(connection: Any, client: Client) -> None:
+    """Change, delete and make rows again, hot ones and others, and give rows other keys."""
+    dice = client.dice
+    # Each client has keys of its own, so that no two wait for each other.
+    key = 3 * dice.choice((dice.randint(0, 1), dice.randint(0, 600))) + client.number + 1
+    row = client.row(key)
+    with connection.transaction(force_rollback=dice.random() < 0.1):
+        what = dice.random()
+        if what < 0.5:
+            connection.execute("UPDATE items SET version = version + 1, note = %(note)s WHERE id = %(id)s", row)
+        elif what < 0.7:
+            connection.execute("DELETE FROM items WHERE id = %(id)s", row)
+        elif what < 0.9:
+            insert = "INSERT INTO items VALUES (%(id)s, %(version)s, %(note)s, 1, now()) ON CONFLICT DO NOTHING"
+            connection.execute(insert.encode(), row)
+        else:
+            away = {"id": key * dice.choice((1, -1))}
+            free = "NOT EXISTS (SELECT FROM items o WHERE o.id = -%(id)s)"
+            connection.execute(f"UPDATE items SET id = -id WHERE id = %(id)s AND {free}".encode(), away)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(repeats(240, 3600))
+async def test_a_running_load_is_never_taken_for_drift(empty: Stage) -> None:
+    empty.run(FILL)
+    empty.filled("items", ROWS)
+    again = 0
+    with Workload(empty.dsn, "verify", rewrite, clients=3, pause_seconds=0.001) as load:
+        for run in range(UNDER_LOAD):
+            for name in ("copy", "loud"):
+                proof = await empty.verify(name, "items", chunk_rows=1000)
+                assert found(proof) == {}, (run, name, proof.as_plain())
+                assert proof.error is None
+                again += only(proof).looked_again
+        # What is drift is found all the same, though its neighbours move.
+        empty.run("INSERT INTO items VALUES (50000, 1, 'still'), (50001, 1, 'still')")
+        until(lambda: empty.count("items WHERE id >= 50000")() == 2, "two more")
+        empty.by_hand("DELETE FROM items WHERE id = 50000", "UPDATE items SET note = NULL WHERE id = 50001")
+        empty.by_hand("INSERT INTO items VALUES (50002, 1)")
+        drift = await empty.verify(table="items")
+        load.stop()
+    assert found(drift) == {'["50000"]': "missing", '["50001"]': "different", '["50002"]': "extra"}
+    assert again > 0
