@@ -11,7 +11,7 @@ from backend_watcher.sinks.postgres_replica import PostgresReplica
 from backend_watcher.sinks.redis_cache import RedisCache
 from backend_watcher.sinks.stdout import Stdout
 from backend_watcher.testing.builders import change, table
-from backend_watcher.verifiable import EXPIRED, Verifiable
+from backend_watcher.verifiable import EXPIRED, Digesting, Verifiable
 from test_contracts import members
 
 
@@ -21,6 +21,14 @@ def test_it_has_all_that_is_promised(keeper: type) -> None:
         kept = inspect.getattr_static(keeper, name)
         assert inspect.iscoroutinefunction(kept) == inspect.iscoroutinefunction(promised), name
         assert list(inspect.signature(kept).parameters) == list(inspect.signature(promised).parameters), name
+
+
+def test_a_sink_that_digests_has_all_that_is_promised_of_it() -> None:
+    for name, promised in members(Digesting).items():
+        kept = inspect.getattr_static(PostgresReplica, name)
+        assert list(inspect.signature(kept).parameters) == list(inspect.signature(promised).parameters), name
+    assert isinstance(PostgresReplica("postgresql://127.0.0.1/copy"), Digesting)
+    assert not isinstance(RedisCache("a:{id}"), Digesting)
 
 
 def test_a_sink_is_known_by_what_it_can_do() -> None:

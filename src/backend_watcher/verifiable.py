@@ -21,6 +21,9 @@ EXPIRED = b""
 Name = bytes
 Value = bytes
 
+Bound = tuple[str, ...]
+"""A key of the source's table as texts; () for below all of them, or above."""
+
 
 @runtime_checkable
 class Verifiable(Protocol):
@@ -65,4 +68,32 @@ class Verifiable(Protocol):
 
     def extras_unknown(self) -> str:
         """Say why entries without a row may stand there all the same; "" where none may."""
+        ...
+
+
+@runtime_checkable
+class Digesting(Verifiable, Protocol):
+    """
+    A sink that holds rows as the source does, and can sum them up itself, so that equal ones need not be read.
+
+    The digest of a row is 64 bits made of all its columns; of rows, how many they are and the sum. Ranges are above one
+    key and up to another, in the order of the columns of `key`. Raises SinkError.
+    """
+
+    async def digest_way(self, table: Table, key: Sequence[str]) -> str:
+        """Return what the source has to say of itself so that both make the same digests; "" where it cannot."""
+        ...
+
+    async def digests(self, table: Table, key: Sequence[str], bounds: Sequence[Bound]) -> Sequence[tuple[int, int]]:
+        """
+        Return rows and sum of what lies between each two neighbours of bounds.
+
+        Returns nothing where that would take too long: ask for fewer ranges.
+        """
+        ...
+
+    async def names_between(
+        self, table: Table, key: Sequence[str], low: Bound, high: Bound
+    ) -> tuple[Sequence[Name], Bound]:
+        """Return some names in a range, and above which key to ask for the next ones, () after the last."""
         ...

@@ -49,6 +49,10 @@ def test_equal(run: Run, found: Proof) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[1].split()[:4] == ["cache", "public.orders", "equal", "12,345"]
     assert "lines: not verified: cannot be read back" in done.out
+    assert "digests" not in done.out.partition("\n")[2]
+    found.results[0].by_digests, found.results[0].ranges, found.results[0].read_again = True, 7, 1_250
+    done = run("verify")
+    assert "cache public.orders: compared by digests of 7 ranges; 1,250 rows read again" in done.out
 
 
 def test_drift(run: Run, found: Proof, folder: Path) -> None:

@@ -7,7 +7,7 @@ from backend_watcher.sinks import PostgresReplica
 
 dsn = os.environ.get("FAULTS_REPLICA", "postgresql://127.0.0.1:1/copy")
 watcher = Watcher("faults")
-watcher.to(PostgresReplica(dsn), table=["items", "words", "pairs", "bag"], name="copy")
+watcher.to(PostgresReplica(dsn), table=["items", "words", "pairs", "kinds", "bag"], name="copy")
 
 
 def loud(change: Change) -> Change:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend_watcher.reconcile.compare import MASKED, VALUE_CHARACTERS_MAX, Difference, Kind, compare, differs, shown
+from backend_watcher.reconcile.compare import (
+    MASKED,
+    VALUE_CHARACTERS_MAX,
+    Difference,
+    Kind,
+    compare,
+    differs,
+    masked_in,
+    shown,
+)
+from backend_watcher.testing.builders import change
 from backend_watcher.verifiable import EXPIRED
 
 values = st.sampled_from([None, b"1", b"2"])
@@ -52,3 +62,10 @@ def test_long_values_are_cut() -> None:
     source, _ = shown(Difference(b"a", Kind.MISSING, long, None), frozenset())
     assert source["a"].startswith("x" * VALUE_CHARACTERS_MAX)
     assert source["a"].endswith("(5000 characters)")
+
+
+def test_what_is_masked_is_seen_by_its_value() -> None:
+    row = change("read", new={"id": 1, "name": "a", "stock": 2})
+    passed = row.replace(new={"id": 1, "name": "***"})
+    assert masked_in(row, passed) == {"name", "stock"}
+    assert masked_in(row, row) == masked_in(change("delete", old={"id": 1}), passed) == set()

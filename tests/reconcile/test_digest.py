@@ -41,6 +41,16 @@ def test_bytes_do_not_move_from_name_to_value() -> None:
     assert len(str(digest([]))) == 16
 
 
+@given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1)))
+def test_what_servers_sum_up_is_taken_in_whatever_its_sign(sums: list[int]) -> None:
+    one, other = Digest(), Digest()
+    for number in sums:
+        one.take(1, number)
+    other.take(len(sums), sum(sums))
+    assert one == other
+    assert (one.count, len(str(one))) == (len(sums), 16)
+
+
 @given(st.lists(st.binary(max_size=3)), st.lists(st.binary(max_size=3)))
 def test_names_are_known_that_were_added(added: list[bytes], asked: list[bytes]) -> None:
     names = NameSet()

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from backend_watcher.errors import ConfigError, SourceRefused
+from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable
 from backend_watcher.events.change import READ
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.reading import Asked
-from backend_watcher.reconcile.source import Source
+from backend_watcher.reconcile.source import Source, quiet_mark
 from postgres.conftest import conn, dsn, make, server  # noqa: F401 fixtures
+from skips import needs
 
 
 @pytest.fixture
@@ -70,3 +71,42 @@ async def test_it_only_reads_but_for_its_marks(source: Source) -> None:
     assert row == ("on",)
     assert await source.running() == frozenset()
     assert await source.not_committing(frozenset()) == frozenset()
+
+
+async def test_rows_up_to_a_key(source: Source) -> None:
+    table = await source.table("public.pairs")
+    rows = await source.read(table, Asked(upto=("b1", "4")), ("b0", "6"), 40)
+    assert [(one.row["b"], one.row["a"]) for one in rows.changes] == [("b0", 9), ("b1", 1), ("b1", 4)]
+
+
+async def test_digests_where_ranges_are_the_same_everywhere(source: Source, conn: Connection) -> None:  # noqa: F811
+    await make(
+        conn,
+        "CREATE TABLE many (id int PRIMARY KEY, b text)",
+        "INSERT INTO many SELECT n, 'b' FROM generate_series(1, 10) n",
+        "ALTER PUBLICATION p ADD TABLE many",
+    )
+    assert await source.digest_way(await source.table("public.pairs")) == ""
+    many = await source.table("public.many")
+    assert await source.digest_way(many) != ""
+    before = await source.digests(many, ("2",), 6, 3)
+    assert [(rows, last) for rows, _, last in before or ()] == [(3, ("5",)), (3, ("8",))]
+    # Altered meanwhile, it is described again; another key is another table.
+    await make(conn, "ALTER TABLE many ADD COLUMN c int DEFAULT 7")
+    after = await source.digests(many, ("2",), 6, 3)
+    assert [rows for rows, _, _ in after or ()] == [3, 3]
+    assert before != after
+    await make(conn, "ALTER TABLE many ALTER COLUMN id TYPE bigint")
+    with pytest.raises(SourceUnavailable, match=r"the key of public\.many was altered"):
+        await source.digests(many, (), 6, 3)
+
+
+async def test_a_filter_is_left_to_the_source(source: Source, conn: Connection) -> None:  # noqa: F811
+    needs(15, "row filters", conn.info.server_version)
+    await make(conn, "CREATE TABLE some (id int PRIMARY KEY)", "ALTER PUBLICATION p ADD TABLE some WHERE (id > 3)")
+    assert await source.digest_way(await source.table("public.some")) == ""
+
+
+async def test_a_quiet_mark(source: Source) -> None:
+    first = await source.mark()
+    assert (await quiet_mark(source) or 0) > first

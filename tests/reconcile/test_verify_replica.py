@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.reconcile.bisect import PART_ROWS
+from backend_watcher.reconcile.compare import Kind
 from backend_watcher.reconcile.report import Answer
 from backend_watcher.service.config import load_config
 from backend_watcher.service.load import load_watcher
@@ -18,6 +20,7 @@ from backend_watcher.service.verifying import Asked, Proof, verify
 from faults.running import Running, environment, until
 from faults.scale import repeats
 from faults.workload import Client, Workload
+from sinks.test_postgres_replica_delivered import KINDS, TABLES
 
 from .test_verify import found, only
 
@@ -25,10 +28,13 @@ PROGRAM = Path(__file__).parent / "replicated_program.py"
 ITEMS = (
     "CREATE TABLE items (id int PRIMARY KEY, version bigint NOT NULL, note text, weight numeric(9, 2), at timestamptz)"
 )
+# Of all tables of that file the one with a column of every kind.
+KINDS_TABLE = TABLES[TABLES.index("CREATE TABLE kinds") :]
 SCHEMA = f"""
 {ITEMS};
 CREATE TABLE words (word text PRIMARY KEY, n numeric);
 CREATE TABLE pairs (a int, b uuid, note text, PRIMARY KEY (b, a));
+{KINDS_TABLE}
 CREATE TABLE bag (a int);
 ALTER TABLE bag REPLICA IDENTITY FULL;
 """
@@ -99,7 +105,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def empty(stage: Stage) -> Stage:
     """The same, with empty tables on both sides."""
     # A truncate takes what a test did by hand with it; that it has arrived is seen by what comes behind it.
-    stage.run("TRUNCATE items, words, pairs, bag", "INSERT INTO bag VALUES (1)")
+    stage.run("TRUNCATE items, words, pairs, bag, kinds", "INSERT INTO bag VALUES (1)")
     stage.filled("bag", 1)
     stage.run("TRUNCATE bag")
     stage.filled("bag", 0)
@@ -110,6 +116,79 @@ def empty(stage: Stage) -> Stage:
 def shown(proof: Proof) -> dict[str, Any]:
     (table,) = json.loads(json.dumps(proof.as_plain()))["tables"]
     return {one["entry"]: one for one in table["differences"]}
+
+
+@pytest.mark.slow
+async def test_what_was_done_by_hand_is_found_by_digests_and_little_is_read(empty: Stage) -> None:
+    empty.run(FILL)
+    empty.filled("items", ROWS)
+    before = await empty.verify(table="items")
+    assert (before.answer, before.exit_code) == (Answer.EQUAL, 0), before.as_plain()
+    assert only(before).rows == only(before).entries == ROWS
+    assert (only(before).by_digests, only(before).read_again) == (True, 0)
+    assert only(before).position is not None
+    empty.by_hand(
+        "UPDATE items SET weight = weight + 0.01 WHERE id = 7777",
+        "DELETE FROM items WHERE id = 12345",
+        "INSERT INTO items SELECT 99999, version, note, weight, at FROM items WHERE id = 1",
+    )
+    proof = await empty.verify(table="items")
+    assert found(proof) == {'["7777"]': "different", '["12345"]': "missing", '["99999"]': "extra"}
+    assert (proof.answer, proof.exit_code) == (Answer.DIFFERENT, 5)
+    result = only(proof)
+    assert result.complete
+    assert not result.unsettled
+    assert result.source != result.sink
+    assert (result.rows, result.entries) == (ROWS, ROWS)
+    # A part for each of them, and they themselves once more.
+    assert 3 <= result.read_again <= 3 * PART_ROWS + 3
+    seven = shown(proof)['["7777"]']
+    assert (seven["source"]["weight"], seven["sink"]["weight"]) == ("1111.00", "1111.01")
+    assert (shown(proof)['["12345"]']["sink"], shown(proof)['["99999"]']["source"]) == (None, None)
+
+
+async def test_what_lies_beyond_the_keys_of_the_source_is_found_too(empty: Stage) -> None:
+    empty.by_hand("INSERT INTO pairs VALUES (1, gen_random_uuid(), 'nobody')")
+    proof = await empty.verify(table="pairs")
+    assert [one.kind for one in only(proof).differences] == [Kind.EXTRA]
+    empty.by_hand("DELETE FROM pairs")
+    empty.run(
+        "INSERT INTO pairs SELECT n, ('80000000-0000-0000-0000-0000000000' || (10 + n % 20))::uuid, 'n'"
+        " FROM generate_series(1, 1000) n"
+    )
+    empty.filled("pairs", 1000)
+    lowest, highest = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    empty.by_hand(f"INSERT INTO pairs VALUES (0, '{lowest}'), (5, '{highest}')", "DELETE FROM pairs WHERE a = 21")
+    proof = await empty.verify(table="pairs")
+    gone = "80000000-0000-0000-0000-000000000011"
+    assert found(proof) == {
+        f'["{lowest}", "0"]': "extra",
+        f'["{highest}", "5"]': "extra",
+        f'["{gone}", "21"]': "missing",
+    }
+    assert only(proof).by_digests
+
+
+async def test_values_of_every_kind_have_one_digest_on_both_sides(empty: Stage) -> None:
+    empty.run(KINDS)
+    empty.filled("kinds", 3)
+    proof = await empty.verify(table="kinds")
+    assert (proof.answer, only(proof).by_digests, only(proof).read_again) == (Answer.EQUAL, True, 0), proof.as_plain()
+    empty.by_hand("UPDATE kinds SET j = '{\"a\": null}' WHERE id = 1", "UPDATE kinds SET f = 0 WHERE id = 1")
+    proof = await empty.verify(table="kinds")
+    assert found(proof) == {'["1"]': "different"}
+    one = shown(proof)['["1"]']
+    assert {name for name in one["source"] if one["source"][name] != one["sink"][name]} == {"j", "f"}
+
+
+async def test_a_table_that_is_another_one_altogether(empty: Stage) -> None:
+    empty.run("INSERT INTO items SELECT n, 1 FROM generate_series(1, 3000) n")
+    empty.filled("items", 3000)
+    empty.by_hand("UPDATE items SET version = 2", "DELETE FROM items WHERE id % 3 = 0")
+    empty.by_hand("INSERT INTO items SELECT n, 1 FROM generate_series(3001, 4000) n")
+    result = only(await empty.verify(table="items"))
+    kinds = [result.count(kind) for kind in (Kind.MISSING, Kind.DIFFERENT, Kind.EXTRA)]
+    assert (kinds, result.rows, result.complete) == ([1000, 2000, 1000], 3000, True)
 
 
 async def test_rows_that_a_transform_made_are_verified_one_by_one(empty: Stage) -> None:
@@ -149,7 +228,7 @@ async def test_a_table_without_a_key_is_left_out_of_several(empty: Stage) -> Non
     empty.filled("items", 1)
     proof = await empty.verify()
     assert {one.table: one.answer for one in proof.results} == {
-        f"public.{name}": Answer.EQUAL for name in ("items", "words", "pairs")
+        f"public.{name}": Answer.EQUAL for name in ("items", "kinds", "words", "pairs")
     }
     assert list(proof.left_out) == ["copy public.bag"]
     assert "has no key" in proof.left_out["copy public.bag"]
@@ -198,6 +277,7 @@ async def test_a_running_load_is_never_taken_for_drift(empty: Stage) -> None:
                 proof = await empty.verify(name, "items", chunk_rows=1000)
                 assert found(proof) == {}, (run, name, proof.as_plain())
                 assert proof.error is None
+                assert only(proof).by_digests == (name == "copy")
                 again += only(proof).looked_again
         # What is drift is found all the same, though its neighbours move.
         empty.run("INSERT INTO items VALUES (50000, 1, 'still'), (50001, 1, 'still')")

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -18,8 +19,10 @@ from backend_watcher.events.chunk import Block
 from backend_watcher.events.position import START, Position
 from backend_watcher.events.table import Table
 from backend_watcher.postgres.reading import Asked, ReadColumn, ReadTable
+from backend_watcher.reconcile.digest import hash_of
 from backend_watcher.reconcile.source import Rows, SourceTable
 from backend_watcher.testing.builders import change, table
+from backend_watcher.verifiable import Bound
 
 MAILS = table("public.mails", {"id": "int8", "mail": "text", "n": "int8"}, replica_identity="f")
 KEYS = 6
@@ -46,7 +49,7 @@ class World:
     Everything that is. `late` lets commits be in the stream before anybody sees them.
 
     `captured` is how many commits the journal's file has, `delivered` how many the sink has, `cursor` how many of those
-    the journal's file says. The sink may be ahead of the file.
+    the journal's file says. The sink may be ahead of the file. `rows_in_time` is what one query may sum up.
     """
 
     dice: random.Random
@@ -55,10 +58,12 @@ class World:
     rows: dict[int, Row] = field(default_factory=dict)
     commits: list[Commit] = field(default_factory=list)
     cache: dict[bytes, bytes] = field(default_factory=dict)
+    copy: dict[int, Row] = field(default_factory=dict)
     open: set[int] = field(default_factory=set)
     captured: int = 0
     delivered: int = 0
     cursor: int = 0
+    rows_in_time: int = 1 << 30
     lsn: int = 100
     xid: int = 1
 
@@ -156,6 +161,11 @@ class World:
         for made in one.changes:
             if made.new is not None:
                 self.cache[name_of(made.new["mail"])] = value_of(made)
+        for key, row in one.rows.items():
+            if row is None:
+                self.copy.pop(key, None)
+            else:
+                self.copy[key] = row
 
     def settle(self) -> None:
         """Let everything come to its end."""
@@ -226,7 +236,7 @@ class WorldSource:
         keys = sorted(world.rows) if asked.where is None else []
         if asked.keys:
             keys = [key for key in keys if (str(key),) in asked.keys]
-        keys = [key for key in keys if not after or key > int(after[0])]
+        keys = [key for key in keys if _within(key, tuple(after), asked.upto)]
         chosen = keys[:size]
         rows = [
             change("read", MAILS, new={"id": key, "mail": world.rows[key][0], "n": world.rows[key][1]}, lsn=1)
@@ -236,6 +246,22 @@ class WorldSource:
         end = (str(chosen[-1]),) if chosen else tuple(after)
         await world.pass_time()
         return Rows(rows, snapshot, len(keys) > size, end)
+
+    async def digest_way(self, _: SourceTable) -> str:
+        return "sum of hashes"
+
+    async def digests(
+        self, _: SourceTable, after: Bound, count: int, part_rows: int
+    ) -> list[tuple[int, int, Bound]] | None:
+        world = self._world
+        await world.pass_time()
+        if count > world.rows_in_time:
+            return None
+        keys = sorted(key for key in world.rows if _within(key, after, ()))[:count]
+        parts = [keys[at : at + part_rows] for at in range(0, len(keys), part_rows)]
+        found = [(*_sum(world.rows, part), (str(part[-1]),) if len(part) == part_rows else ()) for part in parts]
+        await world.pass_time()
+        return found
 
 
 class WorldSink:
@@ -274,6 +300,57 @@ class WorldSink:
 
     def extras_unknown(self) -> str:
         return ""
+
+
+class WorldReplica(WorldSink):
+    """A copy of the rows, that can sum them up."""
+
+    async def entries(self, changes: Sequence[Change]) -> Sequence[tuple[bytes, bytes | None] | SinkRejected]:
+        await self._world.pass_time()
+        return [(_key_name(made.row["id"]), _row_value((made.row["mail"], made.row["n"]))) for made in changes]
+
+    def touches(self, made: Change) -> Sequence[bytes]:
+        return [_key_name(row["id"]) for row in (made.new, made.old) if row is not None]
+
+    async def held(self, _: Table, names: Sequence[bytes]) -> Sequence[bytes | None]:
+        copy = self._world.copy
+        await self._world.pass_time()
+        found = [_row_value(row) if (row := copy.get(int(json.loads(name)[0]))) else None for name in names]
+        await self._world.pass_time()
+        return found
+
+    async def digest_way(self, table: Table, key: Sequence[str]) -> str:
+        return "sum of hashes"
+
+    async def digests(self, table: Table, key: Sequence[str], bounds: Sequence[Bound]) -> Sequence[tuple[int, int]]:
+        copy = self._world.copy
+        await self._world.pass_time()
+        found = [_sum(copy, [k for k in copy if _within(k, low, high)]) for low, high in pairwise(bounds)]
+        await self._world.pass_time()
+        return found if sum(rows for rows, _ in found) <= self._world.rows_in_time else ()
+
+    async def names_between(
+        self, table: Table, key: Sequence[str], low: Bound, high: Bound
+    ) -> tuple[Sequence[bytes], Bound]:
+        await self._world.pass_time()
+        keys = sorted(key for key in self._world.copy if _within(key, low, high))
+        return [_key_name(key) for key in keys[:2]], (str(keys[1]),) if len(keys) > 2 else ()
+
+
+def _within(key: int, low: Bound, high: Bound) -> bool:
+    return (not low or key > int(low[0])) and (not high or key <= int(high[0]))
+
+
+def _sum(rows: Mapping[int, Row], keys: Sequence[int]) -> tuple[int, int]:
+    return len(keys), sum(hash_of(b"%d" % key, _row_value(rows[key])) for key in keys)
+
+
+def _key_name(key: int) -> bytes:
+    return json.dumps([str(key)]).encode()
+
+
+def _row_value(row: Row) -> bytes:
+    return json.dumps({"mail": row[0], "n": row[1]}).encode()
 
 
 def name_of(mail: str) -> bytes:

@@ -170,3 +170,49 @@ async def test_a_session_that_ended_is_followed_by_another(dsn: str) -> None:  #
         with pytest.raises(SinkUnavailable):
             await sink.held(PRODUCTS, [b'["1"]'])
         assert await sink.held(PRODUCTS, [b'["1"]']) == [None]
+
+
+async def test_rows_are_summed_up_there(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(read_back, "NAMES", 3)
+    run(dsn, "CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int)")
+    run(dsn, "INSERT INTO products SELECT n, 'a', 1 FROM generate_series(1, 8) n")
+    async with opened(dsn) as sink:
+        assert await sink.digest_way(PRODUCTS, ("id",)) != ""
+        found = await sink.digests(PRODUCTS, ("id",), [(), ("2",), ("3",), ("9",), ()])
+        assert [rows for rows, _ in found] == [2, 1, 5, 0]
+        names, after = await sink.names_between(PRODUCTS, ("id",), ("2",), ("7",))
+        assert (names, after) == ([b'["3"]', b'["4"]', b'["5"]'], ("5",))
+        names, after = await sink.names_between(PRODUCTS, ("id",), after, ("7",))
+        assert (names, after) == ([b'["6"]', b'["7"]'], ())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE products (id bigint PRIMARY KEY, name text, stock numeric(9, 2))",
+        "CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int GENERATED ALWAYS AS (1) STORED)",
+        "CREATE TABLE products (id bigint, name text, stock int, PRIMARY KEY (name, id))",
+        # 10 comes before 9 there.
+        "CREATE TABLE products (id text PRIMARY KEY, name text, stock int)",
+    ],
+)
+async def test_they_are_not_where_they_print_otherwise(dsn: str, made: str) -> None:  # noqa: F811
+    run(dsn, made)
+    key = ("id", "name") if "(name, id)" in made else ("id",)
+    async with opened(dsn) as sink:
+        assert await sink.digest_way(table(key=key), key) == ""
+
+
+async def test_what_takes_too_long_is_not_summed_up(dsn: str) -> None:  # noqa: F811
+    run(dsn, "CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int)")
+    run(dsn, "INSERT INTO products SELECT n, 'a', 1 FROM generate_series(1, 20000) n")
+    async with opened(dsn) as sink:
+        assert sink._back._conn is not None
+        await sink._back._conn.execute("SET statement_timeout = 1")
+        assert await sink.digests(PRODUCTS, ("id",), [(), ()]) == ()
+
+
+async def test_nothing_is_summed_up_of_what_is_not_there_yet(dsn: str) -> None:  # noqa: F811
+    async with opened(dsn, create=True) as sink:
+        assert await sink.digest_way(PRODUCTS, ("id",)) == ""
+        assert await sink.held(PRODUCTS, [b'["1"]']) == [None]

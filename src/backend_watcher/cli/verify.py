@@ -32,7 +32,7 @@ def verify(
     json: settings.Json = False,
 ) -> int:
     """
-    Compare what a cache holds with the source, and look again before anything is called drift.
+    Compare what a cache or a replica holds with the source, and look again before anything is called drift.
 
     Exit code 0: equal; 5: drift was found; 75: not known, or not of all. Ctrl-C ends it with what is known so far.
     """
@@ -109,6 +109,8 @@ def _lines(one: dict[str, object]) -> list[str]:
     if len(differences) > SHOWN:
         lines.append(f"{head}: and {len(differences) - SHOWN:,} more; --json has all of them")
     lines += [f"{head}: {count:,} unsettled: {reason}" for reason, count in unsettled.items()]
+    if one["by_digests"]:
+        lines.append(f"{head}: compared by digests of {one['ranges']:,} ranges; {one['read_again']:,} rows read again")
     if one["expired"]:
         lines.append(f"{head}: {one['expired']:,} entries have expired")
     if one["refused"]:

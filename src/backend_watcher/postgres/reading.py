@@ -79,10 +79,15 @@ class ReadTable:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which rows: those that an SQL condition holds for, or with some keys, each a text per column of the key."""
+    """
+    Which rows: those that an SQL condition holds for, with some keys, or up to a key.
+
+    A key is a text for each of its columns.
+    """
 
     where: str | None = None
     keys: tuple[tuple[str, ...], ...] = ()
+    upto: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +177,7 @@ async def _by_key(
         sql.SQL("" if table.kind == "p" else "ONLY "), sql.Identifier(table.schema, table.name)
     )
     beyond = [sql.SQL("({}) > {}").format(key, _row(after))] if after else []
+    beyond += [sql.SQL("({}) <= {}").format(key, _row(asked.upto))] if asked.upto else []
     chosen = [sql.SQL("({}) IN ({})").format(key, sql.SQL(", ").join(map(_row, asked.keys)))] if asked.keys else []
     conditions = [*beyond, *chosen, *_conditions(table, asked)]
     bound: bytes | None = None

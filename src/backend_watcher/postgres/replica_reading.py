@@ -11,17 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg import AsyncRawCursor
-
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.table import Table
-from backend_watcher.postgres.connect import Connection, answering, connect
+from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.names import quote
+from backend_watcher.postgres.printed import Texts, fetch
 from backend_watcher.postgres.replica_session import ask
 from backend_watcher.postgres.replica_tables import UNKNOWN_TYPE, Target, key_of, read_target, target_of, type_names
-
-Texts = list[bytes | None]
-"""What the server printed of one row, None for NULL."""
 
 INTEGERS = frozenset({"smallint", "integer", "bigint"})
 AS_THEY_COME = frozenset({"text", "character varying"})
@@ -50,17 +46,6 @@ async def open_reader(dsn: str) -> Connection:
     return conn
 
 
-async def fetch(conn: Connection, statement: str, values: Sequence[object] = ()) -> list[Texts]:
-    """Ask something with `$1`, `$2`, … in it, and return what the server printed."""
-    async with AsyncRawCursor(conn) as cursor:
-        with answering(conn):
-            await cursor.execute(statement.encode(), values)
-        result = cursor.pgresult
-        assert result is not None
-        columns = range(result.nfields)
-        return [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
-
-
 class TargetRows:
     """
     The questions for one shape of a source table, and its target.
@@ -87,6 +72,12 @@ class TargetRows:
         """Where the key stands among `columns`."""
         return [self._at[name] for name in self.key]
 
+    def orders_as(self, key: Sequence[str]) -> bool:
+        """Say that the target's own index has the rows in the source's order, where that depends on no collation."""
+        if self.target is None or self.order != tuple(key):
+            return False
+        return not any(self.target.columns[name].type in AS_THEY_COME for name in key)
+
     # What should be there
 
     async def printed(self, conn: Connection, rows: Sequence[Sequence[str | None]]) -> list[Texts]:
@@ -97,7 +88,7 @@ class TargetRows:
         arrays = ", ".join(f"${number + 1}::text[]" for number in range(len(self.columns)))
         named = ", ".join(f"c{number}" for number in range(len(self.columns)))
         query = f"SELECT {values} FROM unnest({arrays}) WITH ORDINALITY AS s ({named}, place) ORDER BY s.place"
-        return await fetch(conn, query, [list(column) for column in zip(*rows, strict=True)])
+        return await fetch(conn, query.encode(), [list(column) for column in zip(*rows, strict=True)])
 
     def _as_held(self, name: str, text: str) -> str:
         """Read a text as it is written: by the type, then by its modifier, which may round or pad."""
@@ -124,7 +115,7 @@ class TargetRows:
             f"SELECT s.place, {cells} FROM unnest({arrays}) WITH ORDINALITY AS s ({named}, place) "
             f"JOIN {self.target.quoted} t ON {same}"
         )
-        rows = await fetch(conn, query, [list(column) for column in zip(*keys, strict=True)])
+        rows = await fetch(conn, query.encode(), [list(column) for column in zip(*keys, strict=True)])
         return [(int(row[0] or b"0") - 1, row[1:]) for row in rows]
 
     async def keys_after(
@@ -140,7 +131,7 @@ class TargetRows:
         columns = ", ".join(f"t.{quote(name)}" for name in order)
         where = self.between(order, "$", bool(low), bool(high))
         query = f"SELECT {columns} FROM {self.target.quoted} t{where} ORDER BY {columns} LIMIT {count}"
-        return await fetch(conn, query, [*low, *high])
+        return await fetch(conn, query.encode(), [*low, *high])
 
     def between(self, order: Sequence[str], sign: str, low: bool, high: bool) -> str:
         """Write that a row is above a key and not above another; `$` for parameters, else what stands before `l0`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from backend_watcher.events.change import Change
 from backend_watcher.verifiable import EXPIRED
 
 MASKED = "(masked)"
@@ -67,6 +68,14 @@ def shown(difference: Difference, masked: AbstractSet[str]) -> tuple[Any, Any]:
     elif sink is not None and masked:
         sink = MASKED
     return _clipped(source), _clipped(sink)
+
+
+def masked_in(change: Change, passed: Change) -> set[str]:
+    """Return the columns that have another value behind the transforms, or none."""
+    new, old = passed.new, change.new
+    if new is None or old is None:
+        return set()
+    return {name for name in old if not new.has_value(name) or new.differs(old, name)}
 
 
 def _loaded(value: bytes | None) -> Any:

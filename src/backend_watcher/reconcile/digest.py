@@ -37,6 +37,11 @@ class Digest:
         self.count += 1
         self.total = (self.total + hash_of(name, value)) & _MASK
 
+    def take(self, count: int, total: int) -> None:
+        """Take in what a server has summed up, by a hash of its own."""
+        self.count += count
+        self.total = (self.total + total) & _MASK
+
     def join(self, other: Digest) -> None:
         """Take in what another one has."""
         self.count += other.count

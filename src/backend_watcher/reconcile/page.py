@@ -35,7 +35,18 @@ td.value { font-family: ui-monospace, monospace; font-size: .85rem; overflow-wra
 </head>
 <body>
 """
-_COLUMNS = ("rows", "entries", "ranges", "missing", "extra", "different", "expired", "refused", "looked_again")
+_COLUMNS = (
+    "rows",
+    "entries",
+    "ranges",
+    "missing",
+    "extra",
+    "different",
+    "expired",
+    "refused",
+    "looked_again",
+    "read_again",
+)
 
 
 def page(proof: Mapping[str, Any], begun: str, ended: str) -> str:

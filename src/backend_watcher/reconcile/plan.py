@@ -34,6 +34,10 @@ LOOK_SECONDS_FIRST, LOOK_SECONDS_MAX = 0.2, 5.0
 ENTRIES_MAX = 1_000
 """Entries in one look: its rows are asked for by their keys, in one query."""
 
+RIDDLE_SECONDS = 0.2
+RIDDLE_TRIES_MAX = 25
+"""How often is waited for a transaction that may be committing; after that what depends on it stays unsettled."""
+
 
 class Verdict(StrEnum):
     """What is known of an entry after a look."""

@@ -44,7 +44,8 @@ class TableResult:
     One table of one subscription.
 
     `unsettled` counts, by reason, entries that differed and of which it is not known whether they stay so. `seconds`
-    is how long it took.
+    is how long it took. `by_digests` says that both sides summed up their rows, and `read_again` how many rows were
+    read all the same, or once more.
     """
 
     subscription: str
@@ -62,6 +63,8 @@ class TableResult:
     expired: int = 0
     refused: int = 0
     looked_again: int = 0
+    by_digests: bool = False
+    read_again: int = 0
     seconds: float = 0.0
     complete: bool = False
     extras_unknown: str = ""
@@ -115,6 +118,8 @@ class TableResult:
             "expired": self.expired,
             "refused": self.refused,
             "looked_again": self.looked_again,
+            "by_digests": self.by_digests,
+            "read_again": self.read_again,
             "extras_unknown": self.extras_unknown,
             "notes": self.notes,
             "error": self.error,

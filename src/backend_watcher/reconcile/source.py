@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from backend_watcher.events.message import MARK
 from backend_watcher.events.position import parse_lsn
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
-from backend_watcher.postgres import catalog, reading
+from backend_watcher.postgres import catalog, digests, reading
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadTable
+from backend_watcher.postgres.translate import translating
 from backend_watcher.postgres.upkeep import emit_mark_at, without_waiting_for_standbys
+from backend_watcher.reconcile.plan import RIDDLE_SECONDS, RIDDLE_TRIES_MAX
+from backend_watcher.verifiable import Bound
 
 _NOWHERE = Stream("", "")
 _OPEN = OpenTransaction(0, 0, 0, 0)
@@ -119,6 +123,48 @@ class Source:
             return Rows(table.changes(chunk.lines), chunk.snapshot, chunk.more, end)
         raise SourceUnavailable(f"{table.read.full_name} is altered all the time")
 
+    async def digest_way(self, table: SourceTable) -> str:
+        """Say how rows are digested here; "" where ranges of the key are not the same rows on another server."""
+        if table.read.filter or not digests.is_ordered_alike(table.read):
+            return ""
+        with translating():
+            return await digests.way_of(await self._reader())
+
+    async def digests(
+        self, table: SourceTable, after: Bound, count: int, part_rows: int
+    ) -> list[tuple[int, int, Bound]] | None:
+        """
+        Digest the next rows after a key: rows, sum and last key of each part, () where a part has fewer rows.
+
+        Returns None where that would take too long.
+        """
+        for _ in range(ALTERED_MAX):
+            try:
+                conn = await self._reader()
+                found = await digests.source_parts(conn, self._publication, table.read, after, count, part_rows)
+            except digests.TooLong:
+                return None
+            if found is not None:
+                return found
+            now = await self.table(table.read.full_name)
+            if _key_types(now.read) != _key_types(table.read):
+                raise SourceUnavailable(f"the key of {table.read.full_name} was altered", remedy="Verify it again.")
+            table.become(now)
+        raise SourceUnavailable(f"{table.read.full_name} is altered all the time")
+
+
+async def quiet_mark(source: Source) -> int | None:
+    """Write a mark that nobody committed before without being seen by now; None where somebody may have."""
+    lsn = await source.mark()
+    before = await source.running()
+    settled = await source.not_committing(before)
+    for _ in range(RIDDLE_TRIES_MAX):
+        if not (before - settled) & await source.running():
+            return lsn
+        await asyncio.sleep(RIDDLE_SECONDS)
+        settled |= await source.not_committing(before - settled)
+    return None
+
 
 class SourceTable:
     """A table as it is read now, and as its changes describe it."""
@@ -161,6 +207,12 @@ def _shape(table: ReadTable, primary_key: Sequence[str]) -> Table:
     columns = [(c.name, c.type_oid, c.modifier, c.identity) for c in table.columns]
     key = key_of(columns, table.replica_identity, primary_key)
     return make_table(table.oid, table.schema, table.name, table.replica_identity, columns, key)
+
+
+def _key_types(table: ReadTable) -> list[tuple[str, int]]:
+    """Return the columns of the key in their order, with their types."""
+    types = {column.name: column.type_oid for column in table.columns}
+    return [(name, types[name]) for name in table.key]
 
 
 def _texts(cells: Sequence[str | None]) -> tuple[str, ...]:

@@ -18,19 +18,22 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from backend_watcher.errors import CannotVerify, ConfigError, HandlerError, SinkRejected, WatcherError
 from backend_watcher.events.change import Change
 from backend_watcher.events.position import Position
 from backend_watcher.postgres.reading import Asked
-from backend_watcher.reconcile.compare import Kind, compare, differs
+from backend_watcher.reconcile.bisect import RANGE_ROWS_MAX, Span
+from backend_watcher.reconcile.compare import Kind, compare, differs, masked_in
 from backend_watcher.reconcile.digest import NameSet
 from backend_watcher.reconcile.follow import Follower
 from backend_watcher.reconcile.plan import (
     ENTRIES_MAX,
     LOOKS_MAX,
+    RIDDLE_SECONDS,
+    RIDDLE_TRIES_MAX,
     Suspect,
     Touched,
     Verdict,
@@ -38,9 +41,10 @@ from backend_watcher.reconcile.plan import (
     riddles,
     seconds_before,
 )
+from backend_watcher.reconcile.ranges import Ranges
 from backend_watcher.reconcile.report import Range, TableResult
-from backend_watcher.reconcile.source import Source, SourceTable
-from backend_watcher.verifiable import EXPIRED, Verifiable
+from backend_watcher.reconcile.source import Source, SourceTable, quiet_mark
+from backend_watcher.verifiable import EXPIRED, Digesting, Verifiable
 
 CHUNK_ROWS = 5_000
 EXTRAS_MAX = 20_000
@@ -48,10 +52,6 @@ EXTRAS_MAX = 20_000
 
 MASKS_LOOKED_AT = 20
 """Rows of each chunk in which is looked for what the transforms mask."""
-
-RIDDLE_SECONDS = 0.2
-RIDDLE_TRIES_MAX = 25
-"""How often a look waits for a transaction that may be committing, before its entries stay unsettled."""
 
 MOVING = "changed all the time"
 HELD = "its key is held: see `watcher parked list`"
@@ -86,7 +86,8 @@ class Verification:
     Verifies tables of one subscription, one after the other.
 
     `results` has what is known, whenever it is asked, and `left_out` why one of several tables was not verified.
-    `passing` is what changes pass before the sink; it raises HandlerError where a function of the user's does.
+    `passing` is what changes pass before the sink; it raises HandlerError where a function of the user's does. It
+    leaves the rows of tables that are named in `as_they_are` as they are.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Verification:
         where: str | None = None,
         rows_per_second_max: float | None = None,
         chunk_rows: int = CHUNK_ROWS,
+        as_they_are: Collection[str] = (),
     ) -> None:
         self._subscription = subscription
         self._source = source
@@ -109,6 +111,7 @@ class Verification:
         self._where = where
         self._rate = rows_per_second_max
         self._chunk_rows = chunk_rows
+        self._as_they_are = as_they_are
         self.results: list[TableResult] = []
         self.left_out: dict[str, str] = {}
 
@@ -154,11 +157,14 @@ class Verification:
     async def _table(self, table: SourceTable, result: TableResult) -> None:
         seen = NameSet()
         oldest = self._follower.oldest()
-        begun_lsn = await self._quiet_mark()
+        begun_lsn = await quiet_mark(self._source)
         strays: dict[bytes, Suspect] = {}
-        await self._rows(table, result, seen, strays)
-        if not result.extras_unknown and not result.full:
-            await self._strangers(table, result, seen, strays)
+        if (ranges := await self._ranges(table, result)) is not None:
+            await self._by_digests(table, result, ranges, strays)
+        else:
+            await self._rows(table, result, seen, strays)
+            if not result.extras_unknown and not result.full:
+                await self._strangers(table, result, seen, strays)
         if strays and begun_lsn is None:
             result.unsettled[OPEN] += len(strays)
         elif strays and begun_lsn is not None:
@@ -171,18 +177,6 @@ class Verification:
         except CannotVerify as error:
             # What was found equal is equal all the same.
             result.notes.append(error.message)
-
-    async def _quiet_mark(self) -> int | None:
-        """Write a mark that nobody committed before without being seen by now; None where somebody may have."""
-        lsn = await self._source.mark()
-        before = await self._source.running()
-        settled = await self._source.not_committing(before)
-        for _ in range(RIDDLE_TRIES_MAX):
-            if not (before - settled) & await self._source.running():
-                return lsn
-            await asyncio.sleep(RIDDLE_SECONDS)
-            settled |= await self._source.not_committing(before - settled)
-        return None
 
     # Rows
 
@@ -268,14 +262,67 @@ class Verification:
                 passed = self._passing(change)
             except HandlerError:
                 continue
-            if passed is None or passed is change or passed.new is None or change.new is None:
-                continue
-            new, old = passed.new, change.new
-            result.masked |= {name for name in old if new.has_value(name) and new.differs(old, name)}
-            result.masked |= {name for name in old if not new.has_value(name)}
+            if passed is not None and passed is not change:
+                result.masked |= masked_in(change, passed)
 
     async def _held(self, table: SourceTable, names: Sequence[bytes]) -> Sequence[bytes | None]:
         return await self._sink.held(table.shape, names) if names else ()
+
+    # Digests
+
+    async def _ranges(self, table: SourceTable, result: TableResult) -> Ranges | None:
+        """Return the table's ranges, where both sides can digest what they should have in common."""
+        sink, name = self._sink, table.shape.full_name
+        if name not in self._as_they_are or result.extras_unknown or not isinstance(sink, Digesting):
+            return None
+        way = await self._source.digest_way(table)
+        if not way or way != await sink.digest_way(table.shape, table.read.key):
+            return None
+        return Ranges(self._source, sink, table, self._chunk_rows, int(self._rate or RANGE_ROWS_MAX))
+
+    async def _by_digests(
+        self, table: SourceTable, result: TableResult, ranges: Ranges, strays: dict[bytes, Suspect]
+    ) -> None:
+        """Compare ranges by their digests; read the parts that differ."""
+        result.by_digests = True
+        begun = time.monotonic()
+        async with contextlib.aclosing(ranges.each()) as every:
+            async for compared in every:
+                one = Range(compared.rows)
+                one.source.take(compared.rows, compared.total)
+                one.sink.take(compared.rows, compared.total)
+                if compared.spans:
+                    await self._spans(table, result, one, compared.spans, strays)
+                if one.rows:
+                    result.took(one)
+                if result.full:
+                    break
+                if self._rate:
+                    await asyncio.sleep(max(0.0, one.rows / self._rate - (time.monotonic() - begun)))
+                begun = time.monotonic()
+
+    async def _spans(
+        self, table: SourceTable, result: TableResult, one: Range, spans: Sequence[Span], strays: dict[bytes, Suspect]
+    ) -> None:
+        """Read both sides of some keys, and look again at what differs, of all of them together."""
+        oldest, since_lsn = self._follower.oldest(), await self._source.mark()
+        wrong: list[Suspect] = []
+        for number, span in enumerate(spans, 1):
+            seen = NameSet()
+            after, more = span.low, True
+            while more:
+                rows = await self._source.read(table, Asked(upto=span.high), after, self._chunk_rows)
+                wrong += await self._compared(table, rows.changes, result, one, seen)
+                one.rows += len(rows.changes)
+                result.read_again += len(rows.changes)
+                after, more = rows.after, rows.more
+            await self._strangers(table, result, seen, strays, span)
+            if number == len(spans) or len(wrong) >= ENTRIES_MAX:
+                looks = self._again(table, wrong, result, one, since_lsn, oldest)
+                strays |= {stray.name: stray for stray in await looks}
+                wrong = []
+            if result.full:
+                return
 
     # Looking again
 
@@ -327,6 +374,7 @@ class Verification:
             difference = differs(name, wanted, held)
             verdict = judge(suspect, difference is not None, seen.touched, seen.owed)
             result.looked_again += 1
+            result.read_again += 1
             if verdict is Verdict.MOVING:
                 suspect.keys |= seen.touched.names.get(name, set())
                 moving.append(suspect)
@@ -391,18 +439,29 @@ class Verification:
     # What has no row
 
     async def _strangers(
-        self, table: SourceTable, result: TableResult, seen: NameSet, strays: dict[bytes, Suspect]
+        self,
+        table: SourceTable,
+        result: TableResult,
+        seen: NameSet,
+        strays: dict[bytes, Suspect],
+        span: Span | None = None,
     ) -> None:
-        """Ask the sink for its names, and note those that no row had."""
-        cursor, more = b"", True
+        """Ask the sink for its names, of all rows or of a span, and note those that no row had."""
+        low, cursor, more = span.low if span is not None else (), b"", True
         while more and len(strays) < EXTRAS_MAX:
-            names, cursor = await self._sink.names_after(table.shape, cursor)
-            more = cursor != b""
+            if span is not None:
+                assert isinstance(self._sink, Digesting)
+                names, low = await self._sink.names_between(table.shape, table.read.key, low, span.high)
+                more = low != ()
+            else:
+                names, cursor = await self._sink.names_after(table.shape, cursor)
+                more = cursor != b""
             for name in names:
                 if name not in seen:
                     strays.setdefault(name, Suspect(name))
-        if more:
-            result.notes.append(f"ended looking for extra entries after {len(strays)} that may be")
+        note = f"ended looking for extra entries after {EXTRAS_MAX:,} that may be"
+        if more and note not in result.notes:
+            result.notes.append(note)
 
     async def _extras(
         self,

@@ -171,6 +171,11 @@ def _why_not(subscription: Subscription, tables: Sequence[str]) -> str:
     return ""
 
 
+def _as_it_is(subscription: Subscription, table: str) -> bool:
+    """Say that rows reach the sink as the source has them."""
+    return not subscription.transforms and subscription.route.rules[table].predicate is None
+
+
 async def _one(
     config: Config,
     view: SqliteJournalView,
@@ -195,6 +200,7 @@ async def _one(
         where=asked.where,
         rows_per_second_max=asked.rows_per_second_max,
         chunk_rows=asked.chunk_rows,
+        as_they_are=[table for table in tables if _as_it_is(subscription, table)],
     )
     try:
         await sink.open_to_read()

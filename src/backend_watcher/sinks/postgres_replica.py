@@ -42,6 +42,7 @@ from backend_watcher.postgres.replica_tables import key_of, target_of
 from backend_watcher.sinks.postgres_replica_fold import Folded, NeedsRow, both, runs, whole
 from backend_watcher.sinks.postgres_replica_once import due, late_of, newest
 from backend_watcher.sinks.postgres_replica_read import ReadBack
+from backend_watcher.verifiable import Bound
 
 MOVED_MAX = 3
 """So often another writer may move the position while we write, before it counts as an outage."""
@@ -172,6 +173,20 @@ class PostgresReplica:
     def extras_unknown(self) -> str:
         """Say that a row of the target is always one of the source."""
         return ""
+
+    async def digest_way(self, table: Table, key: Sequence[str]) -> str:
+        """Say how rows are digested there; see `Digesting`."""
+        return await self._back.digest_way(table, key)
+
+    async def digests(self, table: Table, key: Sequence[str], bounds: Sequence[Bound]) -> Sequence[tuple[int, int]]:
+        """Return what the target sums up of ranges."""
+        return await self._back.digests(table, key, bounds)
+
+    async def names_between(
+        self, table: Table, key: Sequence[str], low: Bound, high: Bound
+    ) -> tuple[Sequence[bytes], Bound]:
+        """Return some names of a range."""
+        return await self._back.names_between(table, key, low, high)
 
     # The connection
 

@@ -20,9 +20,12 @@ from backend_watcher.events.fields import Cell, cells_of
 from backend_watcher.events.row import Missing, Row
 from backend_watcher.events.table import Table, qualify
 from backend_watcher.postgres.connect import Connection
+from backend_watcher.postgres.digests import TooLong, target_parts, way_of
+from backend_watcher.postgres.printed import Texts
 from backend_watcher.postgres.replica_errors import blaming_server, is_refusal
-from backend_watcher.postgres.replica_reading import TargetRows, Texts, open_reader, target_rows
+from backend_watcher.postgres.replica_reading import TargetRows, open_reader, target_rows
 from backend_watcher.postgres.replica_tables import key_of
+from backend_watcher.verifiable import Bound
 
 NAMES = 10_000
 """Names that are asked for at once."""
@@ -171,6 +174,44 @@ class ReadBack:
         places = [rows.order.index(name) for name in rows.key]
         names = [_name([key[place] for place in places]) for key in keys]
         return names, _name(keys[-1]) if len(keys) == NAMES else b""
+
+    # Many rows at once
+
+    async def digest_way(self, table: Table, key: Sequence[str]) -> str:
+        """Say how rows are digested here; "" where a row does not print as the source's does, or not in its order."""
+        return await self._ask(lambda: self._digest_way(table, tuple(key)))
+
+    async def _digest_way(self, table: Table, key: Bound) -> str:
+        conn, rows = await self._of(table)
+        alike = rows.alike and rows.orders_as(key) and len(rows.columns) == len(table.columns)
+        return await way_of(conn) if alike else ""
+
+    async def digests(self, table: Table, key: Sequence[str], bounds: Sequence[Bound]) -> Sequence[tuple[int, int]]:
+        """Let the target sum up rows."""
+        return await self._ask(lambda: self._digests(table, key, bounds))
+
+    async def _digests(self, table: Table, key: Sequence[str], bounds: Sequence[Bound]) -> Sequence[tuple[int, int]]:
+        conn, rows = await self._of(table)
+        try:
+            return await target_parts(conn, rows, key, bounds)
+        except TooLong:
+            return ()
+
+    async def names_between(
+        self, table: Table, key: Sequence[str], low: Bound, high: Bound
+    ) -> tuple[Sequence[bytes], Bound]:
+        """Return the next names of a range."""
+        return await self._ask(lambda: self._names_between(table, key, low, high))
+
+    async def _names_between(
+        self, table: Table, key: Sequence[str], low: Bound, high: Bound
+    ) -> tuple[Sequence[bytes], Bound]:
+        conn, rows = await self._of(table)
+        keys = await rows.keys_after(conn, key, low, high, NAMES)
+        places = [key.index(name) for name in rows.key]
+        names = [_name([one[place] for place in places]) for one in keys]
+        last = tuple((text or b"").decode() for text in keys[-1]) if len(keys) == NAMES else ()
+        return names, last
 
 
 def _texts(change: Change, rows: TargetRows) -> list[str | None]:
