@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 
 from backend_watcher.decode.assemble import Assembler
 from backend_watcher.decode.chunks import expand
-from backend_watcher.decode.fetched import fetched_rows, without
+from backend_watcher.decode.fetched import fetched_rows, gone_rows, without
 from backend_watcher.decode.messages import BACKFILL
 from backend_watcher.decode.tables import make_table
 from backend_watcher.decode.whole import begin_message, commit_message
 from backend_watcher.errors import ProtocolError
 from backend_watcher.events.change import Change, Operation
+from backend_watcher.events.packed import pack, unpack
 from backend_watcher.events.position import Position
+from backend_watcher.events.row import ABSENT
+from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
 
 STREAM = Stream("7", "shop")
@@ -41,14 +44,14 @@ def message(prefix: str, content: bytes, flags: int = 1) -> bytes:
     return b"w" + bytes(24) + body
 
 
-def changes_of(data: bytes, sizes: list[int], content: bytes = b"{}") -> list[Change]:
+def changes_of(data: bytes, sizes: list[int], content: bytes = b"{}", table: Table = TABLE) -> list[Change]:
     """Put rows into the stream behind a watermark, and take them out again."""
     assembler = Assembler(Position(0, -1))
     begin, mark, end = begin_message(500, 7, 11), message(BACKFILL, content), commit_message(0, 500, 510, 7)
     assert assembler.feed(begin + mark + end, [len(begin), len(mark), len(end)]) == 2
     assert assembler.watermark == content
     assembler.watermark = None
-    assembler.redefine(TABLE)
+    assembler.redefine(table)
     assembler.reading = True
     assert assembler.feed(data, sizes) == len(sizes)
     assembler.reading = False
@@ -82,6 +85,40 @@ def test_long_values_have_their_whole_size() -> None:
     assert change.row["note"] == "x" * 70_000
 
 
+keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.tuples(keys, keys), min_size=1, max_size=20), st.sampled_from("dfi"))
+def test_keys_that_no_row_has_come_out_as_deletes(gone: list[tuple[str, str]], identity: str) -> None:
+    columns = [("b", 25, -1, True), ("note", 25, -1, identity == "f"), ("a", 25, -1, True)]
+    table = make_table(42, "public", "pairs", identity, columns, ["a", "b"])
+    data, sizes = gone_rows(42, 3, [2, 0], [line_of(key) for key in gone])
+    changes = changes_of(data, sizes, b'{"repair":"3"}', table)
+    assert [change.key for change in changes] == gone
+    for number, change in enumerate(changes):
+        assert (change.operation, change.new, change.derived) == (Operation.DELETE, None, True)
+        # Under FULL too: what was not asked for is not taken for NULL.
+        assert change.row.to_dict() == {"a": gone[number][0], "b": gone[number][1], "note": ABSENT}
+        assert change.row["note"] is ABSENT
+        assert change.context == {"repair": "3"}
+        assert change.position == Position(500, number)
+        again = unpack(pack(change), table, STREAM)
+        assert (again.derived, again.row.to_dict()) == (True, change.row.to_dict())
+
+
+def test_a_key_that_no_row_has_is_named_as_its_row_is() -> None:
+    (read,) = changes_of(*fetched_rows(42, 2, [b"a\\tb\tone\n"]))
+    (gone,) = changes_of(*gone_rows(42, 2, [0], [b"a\\tb\n"]))
+    assert gone.key_bytes() == read.key_bytes() == b"a\tb"
+    assert gone.identities() == read.identities()
+
+
+@pytest.mark.parametrize("line", [b"1\t2\n", b"\\N\n"])
+def test_a_key_of_another_shape_is_refused(line: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        gone_rows(42, 2, [0], [line])
+
+
 @pytest.mark.parametrize("line", [b"1\n", b"1\t2\t3\n", b"1\t2", b"", b"\n"])
 def test_a_line_of_another_shape_is_refused(line: bytes) -> None:
     with pytest.raises(ProtocolError):
@@ -103,13 +140,13 @@ def test_rows_can_be_left_out(kept: list[bool]) -> None:
 
 
 def test_the_server_cannot_send_such_rows_itself() -> None:
-    data, sizes = fetched_rows(42, 2, [b"1\tone\n"])
-    assembler = Assembler(Position(0, -1))
-    begin = begin_message(500, 7, 11)
-    assembler.feed(begin, [len(begin)])
-    assembler.redefine(TABLE)
-    with pytest.raises(ProtocolError, match="unknown"):
-        assembler.feed(data, sizes)
+    for data, sizes in (fetched_rows(42, 2, [b"1\tone\n"]), gone_rows(42, 2, [0], [b"1\n"])):
+        assembler = Assembler(Position(0, -1))
+        begin = begin_message(500, 7, 11)
+        assembler.feed(begin, [len(begin)])
+        assembler.redefine(TABLE)
+        with pytest.raises(ProtocolError, match="unknown"):
+            assembler.feed(data, sizes)
 
 
 def test_a_watermark_outside_a_transaction_is_not_one() -> None:

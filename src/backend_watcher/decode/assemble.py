@@ -130,8 +130,10 @@ class Assembler:
                 if size <= XLOG_HEADER or size > len(data) - at:
                     raise ProtocolError(f"a CopyData of {size} bytes", message_type="w")
                 kind = data[at + XLOG_HEADER]
-                if kind == 73 or kind == 85 or kind == 68 or (kind == 102 and self.reading):  # I, U, D, f
-                    self._sizes.append(self._row(kind, data, at + XLOG_HEADER, end, size))
+                if (
+                    kind == 73 or kind == 85 or kind == 68 or ((kind == 102 or kind == 103) and self.reading)
+                ):  # I, U, D, f, g
+                    self._sizes.append(self._row(68 if kind == 103 else kind, data, at + XLOG_HEADER, end, size))
                 elif kind == 66:  # B
                     self._begin(data, at + XLOG_HEADER + 1, end)
                     self._sizes.append(size)

@@ -5,7 +5,8 @@ A chunk's payload is `W2`, the size of a directory, the directory, and then the 
 server sent them. The directory holds what a reader needs to begin in the middle of the stream: the
 transaction that was open with what was said of it, which version of each table is in force from which message on, and
 the sizes of the messages. Integers are big-endian. Blocks stay readable for ever: another layout gets another mark.
-Rows that were read from a table have the kind `f`, which the server does not send, and are laid out like an Insert.
+Rows that were read from a table have the kind `f`, which the server does not send, and are laid out like an Insert;
+keys that no row had have the kind `g`, and are laid out like a Delete.
 In `W1`, the layout before, nothing was said of transactions, and a logical message had an ordinal but was no change.
 
 Compiled where a C compiler is at hand (`chunks.pxd` beside this file).
@@ -189,7 +190,7 @@ def _changes(walk: _Walk, data: bytes, count: int) -> None:  # noqa: C901 one lo
         if at > total or at - begin < 1:
             raise JournalBroken("a block's messages are longer than the block")
         kind = data[begin]
-        if kind == 73 or kind == 85 or kind == 68 or kind == 102:  # I, U, D, f
+        if kind == 73 or kind == 85 or kind == 68 or kind == 102 or kind == 103:  # I, U, D, f, g
             if not size & SKIPPED:
                 if at - begin < 6:
                     raise too_short(begin)
@@ -249,7 +250,10 @@ def _change(
     change._data = data
     change.size_bytes = end - begin
     change.replayed = False
-    change.derived = False
+    # Nobody deleted anything: that there is no row was found out here.
+    change.derived = kind == 103
+    if kind == 103:
+        kind = 68
     change._new = None
     change._old = None
     change._new_at = 0

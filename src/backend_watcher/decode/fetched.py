@@ -3,7 +3,8 @@ Rows that COPY brought from a table become messages like the stream's, so that t
 
 COPY's text form is the one the stream has (manual, COPY, "Text Format"): each column as its type's output function
 writes it, tabs between, a backslash before what would be mistaken, `\N` for NULL. A message is laid out
-like an Insert, and its kind is `f`.
+like an Insert, and its kind is `f`. Of a key that no row has comes a message of the kind `g`, laid out like the
+Delete of a row whose key was sent.
 
 Compiled where a C compiler is at hand (`fetched.pxd` beside this file).
 """
@@ -62,13 +63,39 @@ def fetched_rows(relation_oid: int, columns: int, lines: Sequence[bytes]) -> tup
     return b"".join(parts), sizes
 
 
+def gone_rows(
+    relation_oid: int, columns: int, places: Sequence[int], lines: Sequence[bytes]
+) -> tuple[bytes, list[int]]:
+    """
+    Return the messages of keys that no row has, end to end, and their sizes.
+
+    A line is one CopyData of COPY's text form; its columns stand at `places` among those of the table. Raises
+    ProtocolError where it has another number of columns, or a NULL.
+    """
+    head = XLOG_HEADER + b"g" + struct.pack(">IcH", relation_oid, b"K", columns)
+    messages: list[bytes] = []
+    for line in lines:
+        texts = [_text_of(cell) for cell in line.rstrip(b"\n").split(b"\t")]
+        if len(texts) != len(places) or None in texts:
+            raise ProtocolError(
+                f"COPY brought a key of {len(texts)} columns instead of {len(places)}", message_type="d"
+            )
+        cells = [b"n"] * columns
+        for place, text in zip(places, texts, strict=True):
+            assert text is not None
+            cells[place] = _SIZE.pack(b"t", len(text)) + text
+        messages.append(head + b"".join(cells))
+    return b"".join(messages), [len(message) for message in messages]
+
+
 def cells_of(line: bytes) -> list[str | None]:
     """Return the texts of a line, None for NULL; bytes that are not UTF-8 are kept as surrogates."""
-    cells: list[str | None] = []
-    for cell in line.rstrip(b"\n").split(b"\t"):
-        text = _ESCAPE.sub(_unescape, cell) if cell != _NULL else None
-        cells.append(text.decode("utf-8", "surrogateescape") if text is not None else None)
-    return cells
+    texts = map(_text_of, line.rstrip(b"\n").split(b"\t"))
+    return [text.decode("utf-8", "surrogateescape") if text is not None else None for text in texts]
+
+
+def _text_of(cell: bytes) -> bytes | None:
+    return _ESCAPE.sub(_unescape, cell) if cell != _NULL else None
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:

@@ -201,7 +201,7 @@ class RowWriter:
             return value_to_json(column.load_binary(cell), column.type_oid)
         if kind == KIND_UNCHANGED:
             return self._from_old(old, index, UNCHANGED, whole)
-        if row._key_only and not column.identity:
+        if row._key_only and not self.table.in_key(index):
             return self._from_old(old, index, ABSENT, whole)
         return b"null"
 

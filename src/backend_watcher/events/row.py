@@ -92,7 +92,7 @@ class Row:  # noqa: PLW1641 equal by value, and so not hashable
         if kind == KIND_UNCHANGED:
             return UNCHANGED
         # In a key-only row `n` means "not sent", never NULL.
-        if self._key_only and not self.table.columns[index].identity:
+        if self._key_only and not self.table.in_key(index):
             return ABSENT
         return None
 
@@ -178,7 +178,7 @@ class Row:  # noqa: PLW1641 equal by value, and so not hashable
         result: dict[str, Any] = {}
         data = self._data
         at = self._start + 2
-        for column in self.table.columns:
+        for index, column in enumerate(self.table.columns):
             kind = data[at]
             if kind == KIND_TEXT or kind == KIND_BINARY:  # noqa: SIM109
                 size = (data[at + 1] << 24) | (data[at + 2] << 16) | (data[at + 3] << 8) | data[at + 4]
@@ -189,7 +189,7 @@ class Row:  # noqa: PLW1641 equal by value, and so not hashable
             at += 1
             if kind == KIND_UNCHANGED:
                 result[column.name] = UNCHANGED
-            elif self._key_only and not column.identity:
+            elif self._key_only and not self.table.in_key(index):
                 result[column.name] = ABSENT
             else:
                 result[column.name] = None

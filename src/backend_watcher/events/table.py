@@ -95,6 +95,11 @@ class Table:
     def __repr__(self) -> str:
         return f"Table({self.full_name!r})"
 
+    def in_key(self, index: int) -> bool:
+        """Say whether a row that holds the key only has the column at `index`."""
+        # Under FULL the server sends no such row; one that was made here has the primary key alone.
+        return index in self.identity_indexes if self.replica_identity == "f" else self.columns[index].identity
+
     def dump(self) -> bytes:
         """Write the shape as JSON, to be kept beside the journal's blocks."""
         shape = {
