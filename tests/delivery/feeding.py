@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from backend_watcher.contracts import Journal
 from backend_watcher.decode.assemble import Assembler
+from backend_watcher.decode.fetched import gone_rows
+from backend_watcher.decode.messages import BACKFILL
+from backend_watcher.decode.whole import begin_message, commit_message
 from backend_watcher.events.position import START
 from backend_watcher.events.table import Table
 from backend_watcher.testing import builders
@@ -62,6 +65,24 @@ class Feed:
         while taken < len(sizes):
             self._assembler.define(self.table)
             taken = self._assembler.feed(data, sizes, taken)
+        chunk = self._assembler.take()
+        assert chunk is not None
+        await self._journal.append(chunk)
+
+    async def say_gone(self, content: bytes, *keys: int) -> None:
+        """Say that no row has these keys, as a repair does: in a chunk of their own, behind a message of ours."""
+        self.lsn += LSN_STEP
+        body = struct.pack(">BQ", 1, 0) + BACKFILL.encode() + b"\0" + struct.pack(">I", len(content)) + content
+        begin, mark = begin_message(self.lsn, self.lsn, 700), b"w" + bytes(24) + b"M" + body
+        assert self._assembler.feed(begin + mark, [len(begin), len(mark)]) == 2
+        self._assembler.watermark = None
+        self._assembler.redefine(self.table)
+        self._assembler.reading = True
+        lines = [b"%d\n" % key for key in keys]
+        self._assembler.feed(*gone_rows(self.table.relation_oid, len(self.table.columns), [0], lines))
+        self._assembler.reading = False
+        end = commit_message(0, self.lsn, self.lsn + 8, 0)
+        self._assembler.feed(end, [len(end)])
         chunk = self._assembler.take()
         assert chunk is not None
         await self._journal.append(chunk)

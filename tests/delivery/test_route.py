@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend_watcher.delivery.route import Route, Rule
+from backend_watcher.delivery.route import Route, Rule, is_repair, was_made_here, was_read_for
 from backend_watcher.events.change import Change, Operation
 from backend_watcher.events.row import UNCHANGED
 from backend_watcher.testing import builders
@@ -131,3 +131,22 @@ def test_select_asks_each_rule_about_its_own_table() -> None:
     ]
     chosen = Route(rules).select(changes, frozenset(rules))
     assert [change.ordinal for change in chosen] == [1, 3]
+
+
+def test_what_was_made_here_says_whom_it_is_for() -> None:
+    def made(operation: str, said: bytes) -> Change:
+        row = {"old": {"id": 1}} if operation == "delete" else {"new": ROW}
+        return builders.change(operation, DEFAULT, within=builders.transaction().with_context(said), **row)  # type: ignore[arg-type]
+
+    for_cache = b'{"repair": "3", "subscriptions": ["cache"]}'
+    gone = made("delete", for_cache).as_derived()
+    for one in (made("read", for_cache), gone):
+        assert was_made_here(one)
+        assert is_repair(one)
+        assert was_read_for(one, "cache")
+        assert not was_read_for(one, "other")
+    assert was_read_for(made("read", b"{}"), "other")
+    assert not is_repair(made("read", b'{"backfill": "3"}'))
+    # An application may say of its own changes what it likes.
+    assert not was_made_here(made("delete", for_cache))
+    assert not is_repair(made("delete", for_cache))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backend_watcher.events.change import Change, Operation
+from backend_watcher.events.change import READ, Change, Operation
 
 Predicate = Callable[[Change], bool]
 
@@ -88,7 +88,17 @@ class Route:
         ]
 
 
+def was_made_here(change: Change) -> bool:
+    """Say whether a change was not sent by the source: its row was read, or its key found to have none."""
+    return change.code == READ or change.derived
+
+
+def is_repair(change: Change) -> bool:
+    """Say whether a row was read, or found not to be there, so that a sink is put right."""
+    return was_made_here(change) and "repair" in change.context
+
+
 def was_read_for(change: Change, subscription: str) -> bool:
-    """Say whether a row that a backfill read is for a subscription; one that names nobody is for all."""
+    """Say whether what a backfill made is for a subscription; what names nobody is for all."""
     names = change.context.get("subscriptions")
     return not names or subscription in names

@@ -20,12 +20,12 @@ from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
 from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.lanes import spread
 from backend_watcher.delivery.parked import Keeper
-from backend_watcher.delivery.route import was_read_for
+from backend_watcher.delivery.route import was_made_here, was_read_for
 from backend_watcher.delivery.settle import Settler
 from backend_watcher.delivery.steer import Pause, Replay, dump, load_pause, load_replay, pause_note, replay_note
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError, in_one_line
-from backend_watcher.events.change import READ, Change
+from backend_watcher.events.change import Change
 from backend_watcher.events.chunk import Block
 from backend_watcher.events.position import Position
 from backend_watcher.threads import set_threadsafe
@@ -244,8 +244,8 @@ class SubscriptionLoop:
 
     def _chosen(self, block: Block) -> Sequence[Change]:
         """Return what of a block is wanted here."""
-        # Rows that were read from a table fill blocks of their own, and say whom they were read for.
-        if block.changes[0].code == READ and not was_read_for(block.changes[0], self.name):
+        # What was read from a table fills blocks of its own, and says whom it was read for.
+        if was_made_here(block.changes[0]) and not was_read_for(block.changes[0], self.name):
             return ()
         return self._subscription.route.select(block.changes, block.tables)
 
