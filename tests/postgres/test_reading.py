@@ -137,6 +137,29 @@ async def test_keys_choose_rows(conn: Connection) -> None:
     assert (found.lines, found.more) == ([b"3\n", b"9\n"], False)
 
 
+async def test_keys_that_no_row_has_are_said_under_the_same_snapshot(conn: Connection, dsn: str) -> None:
+    await make(
+        conn,
+        "CREATE TABLE a (id int PRIMARY KEY, n int) PARTITION BY RANGE (id)",
+        "CREATE TABLE a1 PARTITION OF a FOR VALUES FROM (0) TO (100)",
+        "INSERT INTO a SELECT n, n FROM generate_series(1, 10) n",
+        "CREATE PUBLICATION p FOR TABLE a WITH (publish_via_partition_root = true)",
+    )
+    table = await described(conn)
+    asked = Asked(keys=(("3",), ("9",), ("77",)), gone=True)
+    found = await chunk(conn, table, (), 5, asked)
+    assert (found.lines, found.gone, found.exact) == ([b"3\t3\n", b"9\t9\n"], [b"77\n"], True)
+    # A chunk that leaves rows for the next one says all that are gone.
+    found = await chunk(conn, table, (), 1, asked)
+    assert (found.lines, found.gone, found.more) == ([b"3\t3\n"], [b"77\n"], True)
+
+
+async def test_without_a_key_nobody_can_say_what_is_gone(conn: Connection) -> None:
+    await make(conn, "CREATE TABLE a (id int)", "CREATE PUBLICATION p FOR TABLE a")
+    with pytest.raises(SourceRefused, match=r"public\.a has no key"):
+        await chunk(conn, await described(conn), (), 5, Asked(keys=(("3",),), gone=True))
+
+
 async def test_pages_of_every_partition_follow_each_other(conn: Connection) -> None:
     await make(
         conn,

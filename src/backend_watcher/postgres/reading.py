@@ -9,7 +9,7 @@ included), or, for a table without one, by the pages that its rows lie on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import sql
@@ -20,6 +20,7 @@ from backend_watcher.events.table import qualify
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.copy_out import copy_out
 from backend_watcher.postgres.queries import fetch_all, fetch_one
+from backend_watcher.postgres.row_keys import key_types, without_row
 from backend_watcher.postgres.translate import translating
 
 CHUNK_BYTES_MAX = 32 << 20
@@ -82,12 +83,13 @@ class Asked:
     """
     Which rows: those that an SQL condition holds for, with some keys, or up to a key.
 
-    A key is a text for each of its columns.
+    A key is a text for each of its columns. With `gone`, those of the keys that no row has are asked for too.
     """
 
     where: str | None = None
     keys: tuple[tuple[str, ...], ...] = ()
     upto: tuple[str, ...] = ()
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class ReadChunk:
 
     Where `more` follows, the next chunk begins behind `bound`, the line of a key, behind the last row if that is
     None, or at `page` of a table without a key.
+
+    `gone` are the keys that no row has, as lines too; `exact` says that a key has one text only.
     """
 
     snapshot: str
@@ -104,6 +108,8 @@ class ReadChunk:
     more: bool
     bound: bytes | None = None
     page: tuple[str, str] | None = None
+    gone: Sequence[bytes] = ()
+    exact: bool = True
 
 
 async def describe(conn: Connection, publication: str | None, oid: int) -> ReadTable | None:
@@ -155,6 +161,7 @@ async def read_chunk(
         try:
             await conn.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot = await running_now(conn)
+            gone, exact = await _gone(conn, table, asked) if asked.gone else ((), True)
             chunk = await (_by_key if table.key else _by_pages)(conn, snapshot, table, asked, after, size)
             if not conn.closed:
                 # The lock that COPY took is still held: nobody can have altered the table since.
@@ -165,7 +172,21 @@ async def read_chunk(
         finally:
             if not conn.closed and conn.pgconn.transaction_status:
                 await conn.rollback()
-    return chunk
+    return replace(chunk, gone=gone, exact=exact)
+
+
+async def _gone(conn: Connection, table: ReadTable, asked: Asked) -> tuple[Sequence[bytes], bool]:
+    """Return the keys that no published row has, and whether each has one text only."""
+    if not table.key:
+        raise SourceRefused(f"{table.full_name} has no key", remedy="Give it a primary key.")
+    types = await key_types(conn, table.oid, table.key)
+    return await without_row(conn, types, _relation(table), table.key, asked.keys, table.filter), types.exact
+
+
+def _relation(table: ReadTable) -> sql.Composed:
+    return sql.SQL("{}{}").format(
+        sql.SQL("" if table.kind == "p" else "ONLY "), sql.Identifier(table.schema, table.name)
+    )
 
 
 async def _by_key(
@@ -173,9 +194,7 @@ async def _by_key(
 ) -> ReadChunk:
     """Read rows in the order of the key."""
     key = sql.SQL(", ").join(map(sql.Identifier, table.key))
-    source = sql.SQL("{}{}").format(
-        sql.SQL("" if table.kind == "p" else "ONLY "), sql.Identifier(table.schema, table.name)
-    )
+    source = _relation(table)
     beyond = [sql.SQL("({}) > {}").format(key, _row(after))] if after else []
     beyond += [sql.SQL("({}) <= {}").format(key, _row(asked.upto))] if asked.upto else []
     chosen = [sql.SQL("({}) IN ({})").format(key, sql.SQL(", ").join(map(_row, asked.keys)))] if asked.keys else []

@@ -75,3 +75,13 @@ WHERE backend_xid::text::bigint = ANY (%(xids)s::bigint[]) AND state LIKE 'idle 
 -- name: who_runs
 -- The sessions of some transactions, for people.
 SELECT pid FROM pg_stat_activity WHERE backend_xid::text::bigint = ANY (%(xids)s::bigint[]) ORDER BY pid;
+
+-- name: key_types
+-- How the types of some columns are written, in the order of their names, and whether equal values always have the same
+-- text: boolean, bytea, "char", name, bigint, smallint, integer, text, oid, varchar, date, timestamps and uuid have.
+SELECT format_type(a.atttypid, a.atttypmod) AS type,
+       a.atttypid IN (16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1114, 1184, 2950)
+       AND coalesce((SELECT c.collisdeterministic FROM pg_collation c WHERE c.oid = a.attcollation), true) AS exact
+FROM unnest(%(names)s::text[]) WITH ORDINALITY AS k (name, place)
+JOIN pg_attribute a ON a.attrelid = %(oid)s AND a.attname = k.name AND NOT a.attisdropped
+ORDER BY k.place;
