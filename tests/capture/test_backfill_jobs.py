@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -42,9 +43,11 @@ async def test_the_same_rows_are_asked_for_once(journal: MemoryJournal) -> None:
     (again,) = await add_backfills(journal, [wanted("public.a", "cache")])
     (other,) = await add_backfills(journal, [replace(wanted("public.a", "cache"), where="id = 1")])
     assert (again, other.number) == (first, 2)
+    (mended,) = await add_backfills(journal, [replace(wanted("public.a", "cache"), repair=True)])
+    assert mended.number == 3
     await save_backfill(journal, replace(first, state=BackfillState.DONE))
     (later,) = await add_backfills(journal, [wanted("public.a", "cache")])
-    assert later.number == 3
+    assert later.number == 4
 
 
 async def test_everything_about_one_is_kept(journal: MemoryJournal) -> None:
@@ -53,6 +56,8 @@ async def test_everything_about_one_is_kept(journal: MemoryJournal) -> None:
         number=1,
         where="a > 'ü'",
         keys=(("1", "\udcff"), ("2", "b")),
+        repair=True,
+        removes=True,
         state=BackfillState.PAUSED,
         after=("7", "\udce4\t"),
         rows=3,
@@ -60,6 +65,14 @@ async def test_everything_about_one_is_kept(journal: MemoryJournal) -> None:
     )
     assert read_backfill(write_backfill(job)) == job
     assert write_backfill(job).isascii()
+
+
+def test_one_that_was_written_before_there_were_repairs_is_read() -> None:
+    written = json.loads(write_backfill(replace(wanted("public.a", "cache"), number=7)))
+    del written["repair"], written["removes"]
+    found = read_backfill(json.dumps(written))
+    assert found is not None
+    assert (found.number, found.repair, found.removes) == (7, False, False)
 
 
 @pytest.mark.parametrize("note", [None, "", "7", "{}", '{"state": "strange"}', "[]"])

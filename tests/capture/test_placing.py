@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from backend_watcher.capture.placing import Placed, Placement, Placements
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, pack
-from backend_watcher.decode.fetched import fetched_rows
+from backend_watcher.decode.fetched import fetched_rows, gone_rows
 from backend_watcher.events.chunk import Chunk
 from backend_watcher.events.position import Position
 from backend_watcher.events.snapshot import Snapshot
@@ -102,6 +102,52 @@ async def test_a_riddle_cannot_be_judged() -> None:
     placement.window.opened([90])
     assert judged(placement) is None
     placements.note(chunk(TABLE, [row(b"U", TABLE, b"N", "5", "x")], xid=90))
+    assert judged(placement) == (1, 0)
+
+
+async def found_gone(
+    placements: Placements, *lines: bytes, snapshot: Snapshot = SEES_NONE, exact: bool = True
+) -> Placement:
+    """Return a chunk of keys that no row has."""
+    placement = placements.expect(b"gone", placements.open(TABLE.full_name, 1), TABLE)
+    placement.fill(*gone_rows(TABLE.relation_oid, 2, [0], lines), snapshot, exact=exact)
+    return placement
+
+
+async def test_a_key_that_has_a_row_again_is_left_out() -> None:
+    placements = Placements()
+    placement = await found_gone(placements, b"1\n", b"2\n", b"3\n", b"4\n")
+    assert judged(placement) == (4, 0)
+    placements.note(chunk(TABLE, [row(b"I", TABLE, b"N", "2", "new"), row(b"D", TABLE, b"K", "3", "")]))
+    assert judged(placement) == (2, 2)
+    found = placement.judge()
+    assert found is not None
+    assert found[0] == gone_rows(TABLE.relation_oid, 2, [0], [b"1\n", b"4\n"])[0]
+
+
+async def test_a_key_that_is_gone_since_the_snapshot_saw_it_go_stays_gone() -> None:
+    placements = Placements()
+    placement = await found_gone(placements, b"1\n", snapshot=SEES_ALL)
+    placements.note(chunk(TABLE, [row(b"D", TABLE, b"K", "1", "")]))
+    assert judged(placement) == (1, 0)
+
+
+async def test_where_one_key_has_several_texts_anything_that_was_touched_may_be_it() -> None:
+    placements = Placements()
+    placement = await found_gone(placements, b"1\n", exact=False)
+    assert judged(placement) == (1, 0)
+    placements.note(chunk(OTHER, [row(b"I", OTHER, b"N", "1")]))
+    assert judged(placement) == (1, 0)
+    placements.note(chunk(TABLE, [row(b"I", TABLE, b"N", "9", "new")]))
+    assert judged(placement) is None
+
+
+async def test_what_was_found_gone_makes_nothing_stale() -> None:
+    placements = Placements()
+    placement = await expected(placements, TABLE, b"1\ta\n")
+    data, sizes = gone_rows(TABLE.relation_oid, 2, [0], [b"1\n"])
+    placements.note(chunk(TABLE, [data]))
+    assert sizes == [len(data)]
     assert judged(placement) == (1, 0)
 
 

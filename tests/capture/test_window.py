@@ -57,11 +57,17 @@ class _Transaction:
 
 
 class _Model:
-    """A source, its stream, a sink that is fed by both, and a reader of chunks."""
+    """
+    A source, its stream, a sink that is fed by both, and a reader of chunks.
 
-    def __init__(self, seed: int, *, filtered: bool = True) -> None:
+    With `repairs` the sink holds anything at first, and keys that no row has are read and placed as rows are. What is
+    placed is `filtered`, or only the rows, or nothing.
+    """
+
+    def __init__(self, seed: int, *, filtered: bool | str = True, repairs: bool = False) -> None:
         self.random = random.Random(seed)
         self.filtered = filtered
+        self.repairs = repairs
         self.rows: dict[int, int] = {key: 0 for key in range(8) if self.random.random() < 0.7}
         self.streamed = dict(self.rows)
         self.next_xid = self.random.choice([3, (1 << 32) - 5, (1 << 33) + 7])
@@ -72,7 +78,9 @@ class _Model:
         self.value = 0
         self.window: Window | None = None
         self.sink: dict[int, int] = {}
-        self.chunk: tuple[Snapshot, dict[int, int]] | None = None
+        if repairs:
+            self.sink = {key: -self.random.randrange(2) for key in range(8) if self.random.random() < 0.6}
+        self.chunk: tuple[Snapshot, dict[int, int | None]] | None = None
         self.low = 0
         self.riddled = 0
 
@@ -128,8 +136,8 @@ class _Model:
     def read(self) -> None:
         if self.window is not None and self.chunk is None and self.low < 8:
             size = self.random.randint(1, 4)
-            rows = {key: value for key, value in self.rows.items() if self.low <= key < self.low + size}
-            self.chunk = (self.snapshot(), rows)
+            asked = range(self.low, min(self.low + size, 8))
+            self.chunk = (self.snapshot(), {key: self.rows.get(key) for key in asked})
             self.size = size
 
     def mark(self) -> None:
@@ -144,8 +152,11 @@ class _Model:
             self.riddled += 1
             return  # read again later
         for key, value in rows.items():
-            if not self.filtered or b"%d" % key not in touched.keys:
-                self.sink[key] = value
+            if value is None and not self.repairs:
+                continue
+            is_filtered = self.filtered is True or (self.filtered == "rows" and value is not None)
+            if not is_filtered or b"%d" % key not in touched.keys:
+                _put(self.sink, key, value)
         self.window.forget(snapshot)
         self.low += self.size
 
@@ -181,10 +192,21 @@ def test_every_schedule_ends_with_what_the_source_has(seed: int) -> None:
     assert model.sink == model.rows
 
 
-def test_without_the_filter_older_rows_win() -> None:
+@settings(max_examples=3000, deadline=None)
+@given(st.integers(0, 1 << 62))
+def test_a_sink_that_held_anything_ends_with_what_the_source_has(seed: int) -> None:
+    """Rows come and go with the same keys while it is read that there is none."""
+    model = _Model(seed, repairs=True)
+    model.run(60)
+    assert model.rows == model.streamed
+    assert model.sink == model.rows
+
+
+@pytest.mark.parametrize(("filtered", "repairs"), [(False, False), (False, True), ("rows", True)])
+def test_without_the_filter_older_rows_win(filtered: bool | str, repairs: bool) -> None:
     wrong = 0
     for seed in range(300):
-        model = _Model(seed, filtered=False)
+        model = _Model(seed, filtered=filtered, repairs=repairs)
         model.run(60)
         wrong += model.sink != model.rows
     assert wrong > 0

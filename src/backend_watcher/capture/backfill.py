@@ -30,11 +30,12 @@ from backend_watcher.capture.pace import Backlog, Size, pages_size, pause_after,
 from backend_watcher.capture.placing import Placed, Placements
 from backend_watcher.capture.window import Window
 from backend_watcher.contracts import Journal
-from backend_watcher.decode.fetched import cells_of, fetched_rows
+from backend_watcher.decode.fetched import cells_of, fetched_rows, gone_rows
 from backend_watcher.decode.messages import BACKFILL, CONTEXT_BYTES_MAX
 from backend_watcher.decode.pgoutput import Relation, RelationColumn
 from backend_watcher.errors import SourceRefused, SourceUnavailable, WatcherError, in_one_line
 from backend_watcher.events.snapshot import Snapshot
+from backend_watcher.events.table import Table
 from backend_watcher.postgres import catalog, outbox, reading
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadChunk, ReadTable
@@ -177,7 +178,7 @@ class _One:
         shape = await self._describer.table(_relation(table))
         placement = self._placements.expect(content, window, shape)
         try:
-            asked = Asked(job.where, job.keys)
+            asked = Asked(job.where, job.keys, gone=job.removes and not job.after)
             chunk = await reading.read_chunk(conn, self._publication, table, asked, job.after, self._size.value)
             took = time.monotonic() - begun
             if chunk is None:
@@ -187,9 +188,8 @@ class _One:
             if await self._riddled(conn, window, snapshot):
                 return table
             placed = Placed()
-            if chunk.lines:
-                data, sizes = fetched_rows(table.oid, len(table.columns), chunk.lines)
-                placement.fill(data, sizes, snapshot)
+            if chunk.lines or chunk.gone:
+                placement.fill(*_messages(table, shape, chunk), snapshot, exact=chunk.exact)
                 probes.reach("backfill.before_mark")
                 await self._mark(conn, content)
                 async with asyncio.timeout(PLACE_SECONDS_MAX):
@@ -291,6 +291,8 @@ class _One:
         """Return what the message says: whom the rows are for, and what nobody else can know."""
         names = list(self._job.subscriptions)
         said = {"backfill": self._job.name, "subscriptions": names, "token": secrets.token_hex(16)}
+        if self._job.repair:
+            said["repair"] = self._job.name
         content = json.dumps(said).encode()
         if len(content) > CONTEXT_BYTES_MAX:
             raise SourceRefused(
@@ -325,6 +327,20 @@ def _relation(table: ReadTable) -> Relation:
     """Say of a table what the server would say of it in the stream."""
     columns = tuple(RelationColumn(c.name, c.type_oid, c.modifier, c.identity) for c in table.columns)
     return Relation(None, table.oid, table.schema, table.name, table.replica_identity, columns)
+
+
+def _messages(table: ReadTable, shape: Table, chunk: ReadChunk) -> tuple[bytes, list[int]]:
+    """Make the messages of a chunk's rows, and of the keys that no row has."""
+    data, sizes = fetched_rows(table.oid, len(table.columns), chunk.lines)
+    if not chunk.gone:
+        return data, sizes
+    places = [shape.index_of[name] for name in table.key]
+    if not set(places).issuperset(shape.identity_indexes):
+        raise SourceRefused(
+            f"rows of {table.full_name} are not told apart by {', '.join(table.key)}", remedy="Give it a primary key."
+        )
+    gone, gone_sizes = gone_rows(table.oid, len(table.columns), places, chunk.gone)
+    return gone + data, [*gone_sizes, *sizes]
 
 
 def _end_of(table: ReadTable, chunk: ReadChunk) -> tuple[str, ...]:

@@ -45,6 +45,9 @@ class Backfill:
     """
     One table to be read for some subscriptions, all that want it if none is named.
 
+    A `repair` is for one subscription that is to hold what these rows say: what drops one of them has it removed from
+    its sink. One that `removes` says so of keys that no row has, too.
+
     `after` is where the last durable chunk ended: key columns as text, or, for a table without a key, a relation's
     OID and a page. `rows` were put into the stream, `stale` were left out because the stream had brought newer ones,
     `again` counts chunks that had to be read again. `detail` says what it waits for, or why it failed. Times are in
@@ -59,6 +62,8 @@ class Backfill:
     where: str | None = None
     keys: tuple[tuple[str, ...], ...] = ()
     rows_per_second_max: float | None = None
+    repair: bool = False
+    removes: bool = False
     state: BackfillState = BackfillState.WAITING
     detail: str = ""
     after: tuple[str, ...] = ()
@@ -185,7 +190,7 @@ async def add_backfills(
 
 
 def _subject(job: Backfill) -> tuple[object, ...]:
-    return job.table, job.subscriptions, job.where, job.keys
+    return job.table, job.subscriptions, job.where, job.keys, job.repair, job.removes
 
 
 async def _forget_oldest(journal: Journal, there: Sequence[Backfill]) -> None:

@@ -48,12 +48,17 @@ class Placement:
         self.data = b""
         self.sizes: list[int] = []
         self.snapshot: Snapshot | None = None
+        self.exact = True
         self.altered = False
         self.done: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
 
-    def fill(self, data: bytes, sizes: list[int], snapshot: Snapshot) -> None:
-        """Give it its rows: messages as `fetched_rows` makes them."""
-        self.data, self.sizes, self.snapshot = data, sizes, snapshot
+    def fill(self, data: bytes, sizes: list[int], snapshot: Snapshot, *, exact: bool = True) -> None:
+        """
+        Give it its rows: messages as `fetched_rows` and `gone_rows` make them.
+
+        Without `exact` a row may have a key that is equal to one that is gone, and is written with another text.
+        """
+        self.data, self.sizes, self.snapshot, self.exact = data, sizes, snapshot, exact
 
     def judge(self) -> tuple[bytes, list[int], int] | None:
         """
@@ -69,6 +74,8 @@ class Placement:
             return None
         if not touched.keys:
             return self.data, self.sizes, 0
+        if not self.exact:
+            return None
         marks = [RelationMark(0, table.relation_oid, table.version)]
         payload = pack(_OPEN, marks, array("I", self.sizes), [self.data])
         changes = expand(payload, {table.version: table}, _NOWHERE)
@@ -132,7 +139,8 @@ class Placements:
         tables = {table.version: table for table in chunk.tables}
         for change in expand(chunk.payload, tables, _NOWHERE):
             windows = self._windows.get(change.table.full_name)
-            if windows and change.code != READ:
+            # What was read, or was found not to be there, is nobody's doing.
+            if windows and change.code != READ and not change.derived:
                 _touch(windows, change)
 
 
