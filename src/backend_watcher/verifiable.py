@@ -8,7 +8,7 @@ as bytes, and one field of them can be shown or left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from backend_watcher.errors import SinkRejected
@@ -96,4 +96,13 @@ class Digesting(Verifiable, Protocol):
         self, table: Table, key: Sequence[str], low: Bound, high: Bound
     ) -> tuple[Sequence[Name], Bound]:
         """Return some names in a range, and above which key to ask for the next ones, () after the last."""
+        ...
+
+
+@runtime_checkable
+class Repairable(Protocol):
+    """A sink that says which row an entry would be of, though there is none: a delete of that can be delivered."""
+
+    def keys_of(self, table: Table, names: Sequence[Name]) -> Sequence[Mapping[str, str] | str]:
+        """Return, for each name, the texts of the row's primary key by column; or why that cannot be said."""
         ...

@@ -21,6 +21,7 @@ from backend_watcher.events.table import Table
 from backend_watcher.sinks.redis_cache import KEYS_MAX, TOMBSTONE_SECONDS, RedisCache
 from backend_watcher.testing.builders import change, table, transaction, tuple_data
 from backend_watcher.testing.conformance_sink import delete, insert, truncate, update
+from backend_watcher.verifiable import Repairable
 
 BLOBS = table("public.blobs", {"id": "int8", "name": "text", "blob": "text"})
 FULL = table("public.blobs", {"id": "int8", "name": "text", "blob": "text"}, replica_identity="f")
@@ -433,3 +434,16 @@ def test_it_describes_itself() -> None:
         "guard": True,
         "on_truncate": "delete",
     }
+
+
+def test_it_says_which_row_an_entry_is_of() -> None:
+    items = table("public.items", {"id": "int8", "note": "text"}, replica_identity="f")
+    pairs = table("public.pairs", {"a": "text", "b": "text"}, ("a", "b"))
+    assert isinstance(RedisCache("p:{id}"), Repairable)
+    assert RedisCache("p:{id}").keys_of(items, [b"p:7", b"p:x"]) == [
+        {"id": "7"},
+        "more than one row may have this key, or none",
+    ]
+    for of, key in ((items, "p:{note}"), (items, "p:{id}:{note}"), (pairs, "p:{a}")):
+        assert RedisCache(key).keys_of(of, [b"p:7:8"]) == [f"{key!r} is not made from the primary key"]
+    assert RedisCache("p:{b}:{a}").keys_of(pairs, [b"p:1:2"]) == [{"b": "1", "a": "2"}]

@@ -92,3 +92,46 @@ def test_every_key_is_found_by_its_pattern(id_: int, tenant: str) -> None:
     template = KeyTemplate("p-^:{id}:{tenant}")
     made = template.key(writer_of(TABLE), change("insert", TABLE, new={"id": id_, "tenant": tenant}).new)
     assert template.pattern(TABLE).fullmatch(made)
+
+
+@pytest.mark.parametrize(
+    ("template", "key", "cells"),
+    [
+        ("p:{id}", b"p:7", {"id": "7"}),
+        ("p:{id}", b"p:07", {"id": "07"}),
+        ("p:{id}", b"p:x", None),
+        ("p:{id}", b"q:7", None),
+        ("w:{tenant}", b"w:", {"tenant": ""}),
+        ("w:{tenant}", b"w:\xff", None),
+        ("{tenant}:{id}", b"a:b:7", {"tenant": "a:b", "id": "7"}),
+        ("{tenant}:{made}", b"a:b", {"tenant": "a", "made": "b"}),
+        ("{tenant}:{made}", b"a:b:c", None),
+        ("{tenant}{id}", b"a17", None),
+        (
+            "{id}{token}",
+            b"16b0b4a3c-7f0e-4a52-8f4d-08d3a2b3c4d5",
+            {"id": "1", "token": "6b0b4a3c-7f0e-4a52-8f4d-08d3a2b3c4d5"},
+        ),
+        ("{id}/{id}", b"7/7", {"id": "7"}),
+        ("{id}/{id}", b"7/8", None),
+    ],
+)
+def test_a_key_is_divided_where_there_is_one_way(template: str, key: bytes, cells: dict[str, str] | None) -> None:
+    assert KeyTemplate(template).cells(TABLE, key) == cells
+
+
+@given(
+    st.lists(st.text("a:b", max_size=4), min_size=3, max_size=3),
+    st.lists(st.sampled_from(["", ":", "a"]), min_size=2, max_size=2),
+)
+def test_another_way_to_divide_a_key_is_always_seen(texts: list[str], between: list[str]) -> None:
+    words = table(columns={"x": "text", "y": "text", "z": "text"}, key=("x", "y", "z"))
+    key = "k" + texts[0] + between[0] + texts[1] + between[1] + texts[2]
+    ways = {
+        (key[1:i], key[i + len(between[0]) : j], key[j + len(between[1]) :])
+        for i in range(1, len(key) + 1)
+        for j in range(i + len(between[0]), len(key) + 1)
+        if key[i:].startswith(between[0]) and key[j:].startswith(between[1])
+    }
+    found = KeyTemplate("k{x}" + between[0] + "{y}" + between[1] + "{z}").cells(words, key.encode())
+    assert found == (dict(zip("xyz", texts, strict=True)) if len(ways) == 1 else None)

@@ -387,6 +387,12 @@ class RedisCache:
         ours = self._key.pattern(table).fullmatch
         return [key for key in found if ours(key) and not key.startswith(MARK)], b"" if cursor == b"0" else cursor
 
+    def keys_of(self, table: Table, names: Sequence[bytes]) -> Sequence[Mapping[str, str] | str]:
+        """Read the primary key out of keys, where that is what they are made from."""
+        if set(self._key.columns) != set(table.primary_key):
+            return [f"{self._key.source!r} is not made from the primary key"] * len(names)
+        return [self._key.cells(table, name) or "more than one row may have this key, or none" for name in names]
+
     def extras_unknown(self) -> str:
         """Say that entries of truncated rows are there on purpose."""
         return "" if self._deletes_on_truncate else "entries stay after a truncate: on_truncate is 'ignore'"

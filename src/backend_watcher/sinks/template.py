@@ -73,6 +73,36 @@ class KeyTemplate:
             parts += (_EXACT.get(oid, rb".*"), re.escape(self._literals[number]))
         return re.compile(b"".join(parts), re.DOTALL)
 
+    def cells(self, table: Table, key: bytes) -> dict[str, str] | None:
+        """
+        Return the texts that a key was made from, by column.
+
+        None where it was not made from this template, or may have been made from others: `a:b:c` of `{x}:{y}`.
+        """
+        # Of all ways to divide it the greedy pattern finds the one with the longest texts first, and the lazy one the
+        # one with the shortest: where these are the same there is no third.
+        found = [pattern.fullmatch(key) for pattern in (self._dividing(table, b""), self._dividing(table, b"?"))]
+        if found[0] is None or found[1] is None or found[0].groups() != found[1].groups():
+            return None
+        cells: dict[str, str] = {}
+        for column, text in zip(self.columns, found[0].groups(), strict=True):
+            try:
+                decoded = text.decode()
+            except UnicodeDecodeError:
+                return None
+            if cells.setdefault(column, decoded) != decoded:
+                return None
+        return cells
+
+    def _dividing(self, table: Table, lazy: bytes) -> re.Pattern[bytes]:
+        parts = [re.escape(self._prefix)]
+        for number, column in enumerate(self.columns, 1):
+            oid = table.columns[table.index_of[column]].type_oid if column in table.index_of else 0
+            # Of a uuid there is one length only.
+            any_length = {2950: _EXACT[2950]}.get(oid, _EXACT.get(oid, rb".*") + lazy)
+            parts += (b"(", any_length, b")", re.escape(self._literals[number]))
+        return re.compile(b"".join(parts), re.DOTALL)
+
     def _no_value(self, table: Table, column: str, state: Missing | None) -> SinkRejected:
         name = f"{table.full_name}.{column}"
         if state is None:
