@@ -41,7 +41,13 @@ def test_it_is_plain() -> None:
     one = result(differences=2, unsettled=3)
     plain = json.loads(json.dumps(one.as_plain()))
     assert (plain["missing"], plain["extra"], plain["unsettled"]) == (2, 0, {"changed all the time": 3})
-    assert plain["differences"][0] == {"entry": "a:1", "kind": "missing", "source": {"id": 1}, "sink": None}
+    assert plain["differences"][0] == {
+        "entry": "a:1",
+        "kind": "missing",
+        "source": {"id": 1},
+        "sink": None,
+        "keys": [],
+    }
     assert (plain["verdict"], plain["position"]) == ("different", None)
 
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from backend_watcher.reconcile import bisect, ranges, verify
 from backend_watcher.reconcile.follow import Follower
+from backend_watcher.reconcile.plan import Suspect
 from backend_watcher.reconcile.report import Answer, TableResult
 from backend_watcher.reconcile.verify import Verification
 
-from .world import KEYS, World, WorldReplica, WorldSink, WorldSource, owned_time
+from .world import KEYS, World, WorldReplica, WorldSink, WorldSource, name_of, owned_time
 
 
 def world_of(seed: int, *, late: bool, busy: bool = True) -> World:
@@ -124,6 +125,46 @@ def test_of_a_copy_that_is_equal_no_row_is_read() -> None:
     assert (result.by_digests, result.read_again) == (True, 0)
     assert result.rows == result.source.count == result.sink.count == len(world.rows)
     assert result.source == result.sink
+
+
+async def looked_at(world: World, names: list[bytes], since_lsn: int) -> TableResult:
+    verification = Verification(
+        "mails",
+        WorldSource(world),  # type: ignore[arg-type]
+        WorldSink(world),
+        lambda change: change,
+        Follower(world, "mails"),
+    )
+    mails = {name_of(mail): (str(key),) for key, (mail, _) in world.rows.items()}
+    suspects = [Suspect(name, {mails[name]} if name in mails else set()) for name in names]
+    await verification.only("public.mails", suspects, since_lsn)
+    (result,) = verification.results
+    return result
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 1 << 32), st.booleans())
+def test_some_entries_are_judged_as_all_are(seed: int, late: bool) -> None:
+    world = world_of(seed, late=late)
+    with owned_time(world):
+        names = [b"m:mail%d" % number for number in range(KEYS + 2)]
+        # What is committed and not seen is not known to be of a row.
+        result = asyncio.run(looked_at(world, names, 1 if late else world.lsn))
+    assert not result.differences, [(one.kind, one.name) for one in result.differences]
+    assert result.complete
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_of_some_entries_only_those_are_looked_at(seed: int) -> None:
+    world = world_of(seed, late=True, busy=False)
+    world.settle()
+    world.cache |= {b"m:nobody": b"{}", b"m:no one": b"{}"}
+    with owned_time(world):
+        result = asyncio.run(looked_at(world, [b"m:nobody", *sorted(world.cache)[:2]], world.lsn))
+    assert {(one.name, str(one.kind)) for one in result.differences} >= {(b"m:nobody", "extra")}
+    assert len(result.differences) == 1 + (b"m:no one" in sorted(world.cache)[:2])
+    assert result.answer is Answer.DIFFERENT
 
 
 def test_without_anything_going_on_both_digests_are_one() -> None:

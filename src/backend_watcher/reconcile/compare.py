@@ -27,12 +27,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An entry with both versions: None where one side has nothing."""
+    """An entry with both versions: None where one side has nothing. `keys` are the rows that it is, or may be, of."""
 
     name: bytes
     kind: Kind
     source: bytes | None
     sink: bytes | None
+    keys: tuple[tuple[str, ...], ...] = ()
 
 
 def differs(name: bytes, source: bytes | None, sink: bytes | None) -> Difference | None:

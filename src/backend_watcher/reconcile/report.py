@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backend_watcher.events.position import Position
+from backend_watcher.events.position import Position, format_lsn
 from backend_watcher.reconcile.compare import Difference, Kind, shown
 from backend_watcher.reconcile.digest import Digest
 
@@ -43,9 +43,9 @@ class TableResult:
     """
     One table of one subscription.
 
-    `unsettled` counts, by reason, entries that differed and of which it is not known whether they stay so. `seconds`
-    is how long it took. `by_digests` says that both sides summed up their rows, and `read_again` how many rows were
-    read all the same, or once more.
+    `unsettled` counts, by reason, entries that differed and of which it is not known whether they stay so. `since_lsn`
+    is where it was begun, `seconds` how long it took. `by_digests` says that both sides summed up their rows, and
+    `read_again` how many rows were read all the same, or once more.
     """
 
     subscription: str
@@ -71,6 +71,7 @@ class TableResult:
     notes: list[str] = field(default_factory=list)
     masked: set[str] = field(default_factory=set)
     error: str = ""
+    since_lsn: int | None = None
 
     def count(self, kind: Kind) -> int:
         """Return how many entries differ in one way."""
@@ -113,6 +114,7 @@ class TableResult:
             "source_digest": str(self.source),
             "sink_digest": str(self.sink),
             "position": str(self.position) if self.position is not None else None,
+            "since": format_lsn(self.since_lsn) if self.since_lsn is not None else None,
             **{str(kind): self.count(kind) for kind in Kind},
             "unsettled": dict(self.unsettled),
             "expired": self.expired,
@@ -132,7 +134,8 @@ class TableResult:
 def _plain(difference: Difference, masked: AbstractSet[str]) -> dict[str, Any]:
     source, sink = shown(difference, masked)
     name = difference.name.decode("utf-8", "replace")
-    return {"entry": name, "kind": str(difference.kind), "source": source, "sink": sink}
+    keys = [list(key) for key in difference.keys]
+    return {"entry": name, "kind": str(difference.kind), "source": source, "sink": sink, "keys": keys}
 
 
 def answer_of(results: Sequence[TableResult]) -> Answer:

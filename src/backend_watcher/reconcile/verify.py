@@ -19,7 +19,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backend_watcher.errors import CannotVerify, ConfigError, HandlerError, SinkRejected, WatcherError
 from backend_watcher.events.change import Change
@@ -154,9 +154,34 @@ class Verification:
         if len(self.left_out) == len(names):
             raise ConfigError([*self.left_out.values()], remedy=error.remedy)
 
+    async def only(self, name: str, suspects: Sequence[Suspect], since_lsn: int | None) -> None:
+        """
+        Verify some entries of a table, by its full name. Raises as `run`.
+
+        `since_lsn` is where it was last known which rows they may be of.
+        """
+        table = await self._source.table(name)
+        result = TableResult(self._subscription, name, extras_unknown="only some entries were looked at")
+        self.results.append(result)
+        begun, oldest = time.monotonic(), self._follower.oldest()
+        now_lsn = await quiet_mark(self._source)
+        if now_lsn is None or not await self._learn_keys(table, suspects, since_lsn or now_lsn, now_lsn, oldest):
+            result.unsettled[OPEN if now_lsn is None else FORGOTTEN] += len(suspects)
+            return
+        # Of any rows of the table: those of the entries may be gone.
+        rows = await self._source.read(table, Asked(), (), MASKS_LOOKED_AT)
+        self._learn_masks(rows.changes, result)
+        one = Range(0)
+        await self._again(table, suspects, result, one, now_lsn, oldest, last=True)
+        result.took(one)
+        result.entries, result.seconds = len(suspects), time.monotonic() - begun
+        result.complete = not result.full
+        result.position = await self._follower.delivered(await self._source.mark())
+
     async def _table(self, table: SourceTable, result: TableResult) -> None:
         seen = NameSet()
         oldest = self._follower.oldest()
+        result.since_lsn = await self._source.mark()
         begun_lsn = await quiet_mark(self._source)
         strays: dict[bytes, Suspect] = {}
         if (ranges := await self._ranges(table, result)) is not None:
@@ -385,7 +410,7 @@ class Verification:
             if verdict is Verdict.HELD:
                 result.unsettled[HELD] += 1
             elif difference is not None:
-                result.differences.append(difference)
+                result.differences.append(replace(difference, keys=tuple(sorted(suspect.keys))))
             _count(one, name, wanted, held)
         return moving
 
@@ -473,17 +498,24 @@ class Verification:
     ) -> None:
         """Look at entries without a row. One that was made since the beginning is known by what the journal shows."""
         end_lsn = await self._source.mark()
-        await self._follower.captured(end_lsn)
-        touched = self._follower.touched(begun_lsn, end_lsn, oldest, table, self._touches)
-        if touched is None:
+        if not await self._learn_keys(table, strays.values(), begun_lsn, end_lsn, oldest):
             result.unsettled[FORGOTTEN] += len(strays)
             return
-        for name in strays.keys() & touched.names.keys():
-            strays[name].keys |= touched.names[name]
         one = Range(0)
         await self._again(table, list(strays.values()), result, one, end_lsn, oldest, last=True)
         result.source.join(one.source)
         result.sink.join(one.sink)
+
+    async def _learn_keys(
+        self, table: SourceTable, suspects: Iterable[Suspect], after_lsn: int, upto_lsn: int, oldest: Position | None
+    ) -> bool:
+        """Add the rows that have had the entries since; say whether the journal still has what changed."""
+        await self._follower.captured(upto_lsn)
+        touched = self._follower.touched(after_lsn, upto_lsn, oldest, table, self._touches)
+        if touched is not None:
+            for suspect in suspects:
+                suspect.keys |= touched.names.get(suspect.name, set())
+        return touched is not None
 
 
 def _count(one: Range, name: bytes, wanted: bytes | None, held: bytes | None) -> None:
