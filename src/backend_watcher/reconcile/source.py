@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, expand, pack
-from backend_watcher.decode.fetched import cells_of, fetched_rows
+from backend_watcher.decode.fetched import cells_of, fetched_rows, gone_rows
 from backend_watcher.decode.tables import key_of, make_table
 from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable
 from backend_watcher.events.change import Change
@@ -16,7 +16,7 @@ from backend_watcher.events.message import MARK
 from backend_watcher.events.position import parse_lsn
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
-from backend_watcher.postgres import catalog, digests, reading
+from backend_watcher.postgres import catalog, digests, reading, row_keys
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadTable
 from backend_watcher.postgres.translate import translating
@@ -26,6 +26,7 @@ from backend_watcher.verifiable import Bound
 
 _NOWHERE = Stream("", "")
 _OPEN = OpenTransaction(0, 0, 0, 0)
+_REPAIR = OpenTransaction(0, 0, 0, 0, b'{"repair":""}')
 
 ALTERED_MAX = 10
 """So often a table may be altered while one chunk of it is read."""
@@ -100,6 +101,11 @@ class Source:
         if facts is None or found is None:
             raise SourceRefused(f"table {name} is not there", remedy="Ask for it by its name of today.")
         return found, _shape(found, facts.primary_key)
+
+    async def written(self, table: SourceTable, keys: Sequence[tuple[str, ...]]) -> list[bytes | None]:
+        """Return keys as the server writes them, each as a line of COPY; None for what is no key."""
+        conn = await self._reader()
+        return await row_keys.as_written(conn, await row_keys.key_types(conn, table.read.oid, table.read.key), keys)
 
     async def running(self) -> frozenset[int]:
         """Return the transactions that have an id and are not over."""
@@ -183,6 +189,14 @@ class SourceTable:
         data, sizes = fetched_rows(self.read.oid, len(self.read.columns), lines)
         marks = [RelationMark(0, self.shape.relation_oid, self.shape.version)]
         return expand(pack(_OPEN, marks, array("I", sizes), [data]), {self.shape.version: self.shape}, _NOWHERE)
+
+    def gone(self, lines: Sequence[bytes]) -> list[Change]:
+        """Make of each line with a key what a repair makes of it where there is no row: a delete."""
+        places = [self.shape.index_of[name] for name in self.read.key]
+        data, sizes = gone_rows(self.read.oid, len(self.read.columns), places, lines)
+        marks = [RelationMark(0, self.shape.relation_oid, self.shape.version)]
+        payload = pack(_REPAIR, marks, array("I", sizes), [data])
+        return expand(payload, {self.shape.version: self.shape}, _NOWHERE)
 
     def key_of_line(self, line: bytes) -> tuple[str, ...]:
         """Return what a row is found by, as texts."""
