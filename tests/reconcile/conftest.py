@@ -11,9 +11,11 @@ import pytest
 import redis
 
 from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
-from backend_watcher.service.config import load_config
+from backend_watcher.service.config import Config, load_config
 from backend_watcher.service.load import load_watcher
+from backend_watcher.service.repairing import Repaired, repair, what_to_do
 from backend_watcher.service.verifying import Asked, Proof, verify
+from backend_watcher.service.watcher import Watcher
 from faults.running import Running, environment, until
 
 PROGRAM = Path(__file__).parent / "verified_program.py"
@@ -48,12 +50,26 @@ class Stage:
         """Count the entries of a cache."""
         return sum(1 for _ in self.cache.scan_iter(f"{prefix}:*", count=1000))
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment for a command that asks the watcher that runs."""
+        return {**self.environ, "WATCHER_JOURNAL__PATH": str(self.folder / ".watcher" / "faults.journal")}
+
+    def read(self) -> tuple[Config, Watcher]:
+        """Return the settings and the program."""
+        watcher = load_watcher(str(PROGRAM))
+        return load_config(None, self.settings, watcher=watcher), watcher
+
     async def verify(self, subscription: str | None = None, **asked: Any) -> Proof:
         """Verify in this process while another one delivers."""
-        watcher = load_watcher(str(PROGRAM))
-        environ = {**self.environ, "WATCHER_JOURNAL__PATH": str(self.folder / ".watcher" / "faults.journal")}
-        config = load_config(None, environ, watcher=watcher)
-        return await verify(config, watcher, Asked(subscription, **{"stall_seconds_max": 20.0, **asked}))
+        return await verify(*self.read(), Asked(subscription, **{"stall_seconds_max": 20.0, **asked}))
+
+    async def repair(self, subscription: str | None = None, **asked: Any) -> Repaired:
+        """Verify, and have what differs repaired."""
+        config, watcher = self.read()
+        before = await verify(config, watcher, Asked(subscription, **{"stall_seconds_max": 20.0, **asked}))
+        plans = await what_to_do(config, watcher, before)
+        return await repair(config, watcher, before, plans, reason="by a test", stall_seconds_max=20.0)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from backend_watcher.capture.backfill_jobs import (
@@ -152,3 +153,40 @@ async def test_what_is_remembered_can_be_saved_again(journal: MemoryJournal) -> 
     (job,) = await load_backfills(journal)
     await save_backfill(journal, replace(job, rows=7))
     assert (await load_backfills(journal))[0].rows == 7
+
+
+async def test_a_repair_is_for_one_subscription_and_is_audited(journal: MemoryJournal) -> None:
+    loops = StandingLoops(journal, ["cache"])
+    wished = Request(
+        operation="repair", subscription="cache", by="root", table="public.a", keys=[["1"], ["2"]], reason="drift"
+    )
+    assert (await steer(journal, loops, wished)).faults == []
+    removes = msgspec.structs.replace(wished, removes=True)
+    assert (await steer(journal, loops, removes)).faults == []
+    jobs = await load_backfills(journal)
+    assert [(one.subscriptions, one.keys, one.repair, one.removes) for one in jobs] == [
+        (("cache",), (("1",), ("2",)), True, False),
+        (("cache",), (("1",), ("2",)), True, True),
+    ]
+    audited = [(one.actor, one.action, one.subject, one.detail) for one in await journal.audits()]
+    said = "repair {} of public.a: the rows of 2 keys are read again"
+    assert audited == [
+        ("root", "repair", "cache", f"drift {said.format(1)}"),
+        ("root", "repair", "cache", f"drift {said.format(2)}, and what has no row is removed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        ({"subscription": "nobody"}, "subscription 'nobody' is unknown; there are: cache"),
+        ({"keys": []}, "a repair is of some keys of a table"),
+        ({"table": None}, "a repair is of some keys of a table"),
+        ({"keys": [["1"]] * 1001}, "1001 keys are more than 1000"),
+    ],
+)
+async def test_a_repair_that_cannot_be_is_refused(journal: MemoryJournal, asked: dict[str, Any], fault: str) -> None:
+    wished = {"operation": "repair", "subscription": "cache", "by": "root", "table": "public.a", "keys": [["1"]]}
+    answer = await steer(journal, StandingLoops(journal, ["cache"]), Request(**{**wished, **asked}))
+    assert answer.faults == [fault]
+    assert await load_backfills(journal) == []

@@ -24,6 +24,7 @@ from backend_watcher.service.subscribed import full_name
 __all__ = [
     "Backfill",
     "ask",
+    "ask_repair",
     "backfills",
     "begin_with_rows",
     "begins_with_rows",
@@ -110,6 +111,25 @@ async def ask(
     ]
     numbers = ", ".join(f"{one.number} ({one.table})" for one in await _add(journal, wanted))
     return f"backfill {numbers}; `watcher backfill list` shows how far it is"
+
+
+async def ask_repair(
+    journal: Journal, subscription: str, table: str, keys: Sequence[Sequence[str]], by: str, *, removes: bool
+) -> str:
+    """
+    Ask for rows to be read so that one sink is put right, and say which number that has. Raises ConfigError.
+
+    With `removes` the sink loses what has one of the keys and no row.
+    """
+    faults = [] if table and keys else ["a repair is of some keys of a table"]
+    if len(keys) > KEYS_MAX:
+        faults.append(f"{len(keys)} keys are more than {KEYS_MAX}")
+    if faults:
+        raise ConfigError(faults)
+    wanted = Backfill(0, table, (subscription,), by, 0.0, keys=tuple(map(tuple, keys)), repair=True, removes=removes)
+    (one,) = await _add(journal, [wanted])
+    what = "are read again, and what has no row is removed" if removes else "are read again"
+    return f"repair {one.number} of {table}: the rows of {len(keys)} keys {what}"
 
 
 async def _add(journal: Journal, wanted: Sequence[Backfill]) -> list[Backfill]:

@@ -1,5 +1,5 @@
 """
-What people do to subscriptions: pause, resume, replay, redrive, discard, forget. Each is written into the audit.
+What people do to subscriptions: pause, resume, replay, redrive, discard, forget, repair. Each goes into the audit.
 
 The same operations run in the process that has the journal, and, where none runs, on the journal itself.
 """
@@ -20,7 +20,7 @@ from backend_watcher.delivery.steer import Replay
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
 from backend_watcher.events.position import Position
-from backend_watcher.service.backfilling import ask, steer_backfill
+from backend_watcher.service.backfilling import ask, ask_repair, steer_backfill
 from backend_watcher.service.schema import mark_seen
 from backend_watcher.service.skip import skip_undecodable
 from backend_watcher.sinks.memory import Memory
@@ -33,6 +33,8 @@ SEEN, SKIP = "seen", "skip"
 BACKFILL = "backfill"
 """The operation that reads tables; it may concern several subscriptions."""
 
+REPAIR = "repair"
+
 _LATEST = Position((1 << 63) - 1, 0)
 """As far as the subscription is when the replay begins."""
 
@@ -43,7 +45,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     `number` is a held key's, None for all; `everything` says that a discard takes what waits behind too. `after` and
     `to` are the range of a replay, `table` a full name and `key` the key's value. What begins with `subscriptions` is
-    a backfill's.
+    a backfill's. A repair is of some `keys` of a `table`, and `removes` what has no row.
     """
 
     operation: str
@@ -61,6 +63,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     where: str | None = None
     keys: list[list[str]] = []
     rows_per_second_max: float | None = None
+    removes: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +208,12 @@ async def _backfill(journal: Journal, loops: Loops, request: Request) -> str:
     )
 
 
+async def _repair(journal: Journal, loops: Loops, request: Request) -> str:
+    return await ask_repair(
+        journal, request.subscription, request.table or "", request.keys, request.by, removes=request.removes
+    )
+
+
 def _backfill_to(state: BackfillState) -> Callable[[Journal, Loops, Request], Coroutine[Any, Any, str]]:
     async def steer_it(journal: Journal, loops: Loops, request: Request) -> str:
         return await steer_backfill(journal, request.number, state, at_once=isinstance(loops, StandingLoops))
@@ -227,6 +236,7 @@ _OPERATIONS: dict[str, Callable[[Journal, Loops, Request], Coroutine[Any, Any, s
     "forget": _forget,
     SEEN: _seen,
     BACKFILL: _backfill,
+    REPAIR: _repair,
     "backfill_pause": _backfill_to(BackfillState.PAUSED),
     "backfill_resume": _backfill_to(BackfillState.WAITING),
     "backfill_cancel": _backfill_to(BackfillState.CANCELLED),
