@@ -7,7 +7,7 @@
 | 2    | the command line, a setting or the program is wrong |
 | 3    | the source is there, and cannot be watched as it is |
 | 4    | going on could lose changes |
-| 5    | `watcher verify` found a difference that stays |
+| 5    | `watcher verify` or `repair` found a difference that stays |
 | 75   | not now: something does not answer; try again |
 """
 
@@ -29,6 +29,7 @@ from backend_watcher.cli import (
     init,
     outbox,
     parked,
+    repair,
     run,
     schema,
     status,
@@ -65,6 +66,7 @@ app.add_typer(parked.app, name="parked")
 app.add_typer(backfill.app, name="backfill")
 app.command()(verify.verify)
 app.command()(cutover.cutover)
+app.command()(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(outbox.app, name="outbox")
 app.command()(steer.forget)

@@ -51,11 +51,12 @@ def verify(
     if json:
         print_json(proof.as_plain())
     else:
-        _show(proof)
+        show(proof)
     return proof.exit_code
 
 
-def _show(proof: Proof) -> None:
+def show(proof: Proof) -> None:
+    """Print what was found."""
     plain = proof.as_plain()
     columns = (
         "subscription",
