@@ -153,7 +153,7 @@ def show(jobs: Sequence[Backfill]) -> None:
             [
                 str(one.number),
                 one.table,
-                ", ".join(one.subscriptions) or "all",
+                (", ".join(one.subscriptions) or "all") + (" (repair)" if one.repair else ""),
                 str(one.state),
                 f"{one.rows:,}",
                 f"{share:.0%}" if share is not None else "–",

@@ -175,8 +175,16 @@ class Verification:
         await self._again(table, suspects, result, one, now_lsn, oldest, last=True)
         result.took(one)
         result.entries, result.seconds = len(suspects), time.monotonic() - begun
+        await self._ended(result)
+
+    async def _ended(self, result: TableResult) -> None:
+        """Say where the subscription stands, if it can be said."""
         result.complete = not result.full
-        result.position = await self._follower.delivered(await self._source.mark())
+        try:
+            result.position = await self._follower.delivered(await self._source.mark())
+        except CannotVerify as error:
+            # What was found equal is equal all the same.
+            result.notes.append(error.message)
 
     async def _table(self, table: SourceTable, result: TableResult) -> None:
         seen = NameSet()
@@ -196,12 +204,7 @@ class Verification:
             await self._extras(table, result, strays, begun_lsn, oldest)
         if result.full:
             result.notes.append(f"ended after {len(result.differences)} differences")
-        result.complete = not result.full
-        try:
-            result.position = await self._follower.delivered(await self._source.mark())
-        except CannotVerify as error:
-            # What was found equal is equal all the same.
-            result.notes.append(error.message)
+        await self._ended(result)
 
     # Rows
 

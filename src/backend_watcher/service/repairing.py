@@ -223,14 +223,17 @@ def _requests(plans: Sequence[Plan]) -> Iterator[tuple[str, str, tuple[Key, ...]
 async def _ended(config: Config, plans: Sequence[Plan], stall_seconds_max: float) -> list[Backfill]:
     """Return what was asked for when all of it has ended. Raises CannotVerify where nothing moves."""
     asked = {_subject(*request) for request in _requests(plans)}
-    moved, seen = time.monotonic(), None
+    moved = time.monotonic()
+    seen: object = None
     while True:
         newest = {_subject_of(job): job for job in backfills(config) if job.repair}
         jobs = [job for subject, job in newest.items() if subject in asked]
         if not any(job.is_open for job in jobs):
             return jobs
-        if jobs != seen:
-            seen, moved = jobs, time.monotonic()
+        # Reading again and again is no progress.
+        stand = [(job.number, job.state, job.chunks) for job in jobs]
+        if stand != seen:
+            seen, moved = stand, time.monotonic()
         if time.monotonic() - moved > stall_seconds_max:
             job = next(job for job in jobs if job.is_open)
             raise CannotVerify(
