@@ -11,13 +11,15 @@ from backend_watcher.sinks.postgres_replica import PostgresReplica
 from backend_watcher.sinks.redis_cache import RedisCache
 from backend_watcher.sinks.stdout import Stdout
 from backend_watcher.testing.builders import change, table
-from backend_watcher.verifiable import EXPIRED, Digesting, Verifiable
+from backend_watcher.verifiable import EXPIRED, Dated, Digesting, Verifiable
 from test_contracts import members
 
 
-@pytest.mark.parametrize("keeper", [PostgresReplica, RedisCache])
-def test_it_has_all_that_is_promised(keeper: type) -> None:
-    for name, promised in members(Verifiable).items():
+@pytest.mark.parametrize(
+    ("keeper", "promise"), [(PostgresReplica, Verifiable), (RedisCache, Verifiable), (RedisCache, Dated)]
+)
+def test_it_has_all_that_is_promised(keeper: type, promise: type) -> None:
+    for name, promised in members(promise).items():
         kept = inspect.getattr_static(keeper, name)
         assert inspect.iscoroutinefunction(kept) == inspect.iscoroutinefunction(promised), name
         assert list(inspect.signature(kept).parameters) == list(inspect.signature(promised).parameters), name

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from backend_watcher.errors import SinkRejected
 from backend_watcher.events.change import Change
+from backend_watcher.events.position import Position
 from backend_watcher.events.table import Table
 
 EXPIRED = b""
@@ -105,4 +106,17 @@ class Repairable(Protocol):
 
     def keys_of(self, table: Table, names: Sequence[Name]) -> Sequence[Mapping[str, str] | str]:
         """Return, for each name, the texts of the row's primary key by column; or why that cannot be said."""
+        ...
+
+
+@runtime_checkable
+class Dated(Protocol):
+    """A verifiable sink that keeps, beside each entry, the place of the change that wrote it."""
+
+    async def written_by(self, table: Table, names: Sequence[Name]) -> Sequence[Position | None] | None:
+        """
+        Return, for each name, the place of the change that wrote or removed the entry last, None where it has none.
+
+        None in place of all says that this one does not keep them. Raises SinkError.
+        """
         ...

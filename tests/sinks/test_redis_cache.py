@@ -307,6 +307,33 @@ async def test_a_part_of_a_row_never_becomes_a_hash(url: str, valkey: redis.Redi
     assert rejection(caught).startswith("toast_unavailable: public.blobs.blob")
 
 
+# --- reading back ---
+
+
+@pytest.mark.parametrize("form", ["json", "hash"])
+async def test_it_says_which_change_wrote_an_entry_last(url: str, valkey: redis.Redis, form: Any) -> None:
+    shape = insert(1, 1).table
+    names = [b"product:1", b"product:2", b"product:9"]
+    async with cache(url, format=form) as sink:
+        await sink.write([insert(3, 1, "a"), insert(4, 2, "b"), update(5, 1, "c")])
+        await sink.write([delete(6, 2)])
+        assert await sink.written_by(shape, names) == [change(lsn=5).position, change(lsn=6).position, None]
+        # Who writes by hand leaves the position as it was.
+        valkey.delete("product:1")
+        assert await sink.written_by(shape, names[:1]) == [change(lsn=5).position]
+        await sink.write([truncate(8)])
+        assert await sink.written_by(shape, names) == [change(lsn=8).position] * 3
+        valkey.set("@product:9", "not a position")
+        valkey.delete("@@product:{id}")
+        assert await sink.written_by(shape, names[2:]) == [None]
+
+
+async def test_without_the_guard_nobody_knows_which_change_wrote_an_entry(url: str) -> None:
+    async with cache(url, guard=False) as sink:
+        await sink.write([insert(3, 1, "a")])
+        assert await sink.written_by(insert(1, 1).table, [b"product:1"]) is None
+
+
 # --- truncate ---
 
 

@@ -32,6 +32,7 @@ from backend_watcher.contracts import Receipt
 from backend_watcher.errors import ConfigError, PartlyWritten, SinkRejected
 from backend_watcher.events.change import DELETE, INSERT, READ, TRUNCATE, UPDATE, Change
 from backend_watcher.events.envelope import Incomplete, RowWriter, writer_of
+from backend_watcher.events.position import Position
 from backend_watcher.events.row import Missing
 from backend_watcher.events.table import Table
 from backend_watcher.sinks.redis_wire import Call, RedisServer, command, fields_as_json, pack, sha_of
@@ -380,6 +381,17 @@ class RedisCache:
             for answer in answers
         ]
 
+    async def written_by(self, table: Table, names: Sequence[bytes]) -> Sequence[Position | None] | None:
+        """Return the positions that stand beside entries; what a truncate removed has the truncate's."""
+        if not self._guard:
+            return None
+        found: list[Position | None] = []
+        for at in range(0, len(names), KEYS_MAX):
+            marks = [MARK + name for name in names[at : at + KEYS_MAX]]
+            floor, *places = await self._server.call(b"MGET", self._floor, *marks)
+            found += [_position(max(place or b"", floor or b"")) for place in places]
+        return found
+
     async def names_after(self, table: Table, cursor: bytes) -> tuple[Sequence[bytes], bytes]:
         """Return some keys that look as if they were made from the template."""
         command_of = (b"SCAN", cursor or b"0", b"MATCH", self._key.glob(), b"COUNT", b"%d" % KEYS_MAX)
@@ -450,6 +462,13 @@ class _RejectedAt(Exception):
         super().__init__(str(cause))
         self.index = index
         self.cause = cause
+
+
+def _position(mark: bytes) -> Position | None:
+    try:
+        return Position(int(mark[:16], 16), int(mark[16:], 16))
+    except ValueError:
+        return None  # there is none, or somebody else wrote it
 
 
 def _unavailable(table: Table, column: str) -> SinkRejected:
