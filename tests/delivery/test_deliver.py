@@ -54,6 +54,7 @@ class Bench:
         self.journal = journal
         rule = Rule(PRODUCTS, predicate=options.pop("predicate", None))
         transforms = options.pop("transforms", ())
+        self.taken: list[list[int]] = []
         wanted = replace(Options(), **options)
         self.gate = Gate(self.clock)
         subscription = Subscription("cache", Route({PRODUCTS: rule}), sink, transforms, wanted)  # type: ignore[arg-type]
@@ -69,7 +70,12 @@ class Bench:
             at_once=wanted.concurrency,
             draw=lambda: 0.5,
         )
-        self.deliverer = Deliverer(subscription, self.keeper, self.gate, self.clock, self.observer, self._pause)
+        self.deliverer = Deliverer(
+            subscription, self.keeper, self.gate, self.clock, self.observer, self._pause, self._took
+        )
+
+    def _took(self, changes: Sequence[Change]) -> None:
+        self.taken.append([one.ordinal for one in changes])
 
     async def _pause(self, error: BaseException) -> None:
         self.paused.append(error)
@@ -150,6 +156,15 @@ async def test_what_the_sink_took_is_settled_at_once_and_told(bench: Any) -> Non
     await one.deliver()
     assert (one.settled, ordinals(sink)) == ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     assert one.observer.told == [Delivered("cache", 5, 0.0, 77)]
+
+
+async def test_who_reads_back_is_told_of_what_the_sink_took_and_of_nothing_else(journal: MemoryJournal) -> None:
+    odd = Bench(journal, Picky(1, 3), transforms=(lambda one: None if one.ordinal == 4 else one,))
+    await odd.deliver()
+    assert sorted(number for part in odd.taken for number in part) == [0, 2]
+    parts = Bench(journal, Raising(PartlyWritten(2, SinkUnavailable("gone")), SomeFailed({1: SinkRejected("no")})))
+    await parts.deliver()
+    assert parts.taken == [[0, 1], [2, 4]]
 
 
 async def test_accepted_is_settled_only_after_the_flush(journal: MemoryJournal) -> None:

@@ -33,6 +33,9 @@ Places = Sequence[int]
 
 Settle = Callable[[Places], None]
 
+Taken = Callable[[Sequence[Change]], None]
+"""Called with the changes of each batch that a sink took, as it got them; must not raise, nor wait, nor keep many."""
+
 Result = TypeVar("Result")
 
 INSIST = Patience(park=False, seconds_max=SINK_SECONDS_MAX)
@@ -73,6 +76,7 @@ class Deliverer:
         clock: Clock,
         observer: Observer,
         pause: Callable[[BaseException], Awaitable[None]],
+        taken: Taken | None = None,
     ) -> None:
         self._name = subscription.name
         self._sink = subscription.sink
@@ -85,6 +89,7 @@ class Deliverer:
         self._clock = clock
         self._observer = observer
         self._pause = pause
+        self._taken = taken
         self._comes_again = True
         self._transactional = self._sink if isinstance(self._sink, TransactionalSink) else None
         # A sink that times each change by itself is not timed by the batch.
@@ -338,6 +343,8 @@ class Deliverer:
         self._keeper.succeeded()
         micros = changes[-1].transaction.commit_micros
         self._observer.delivered(self._name, len(changes), self._clock.now() - begun, micros)
+        if self._taken is not None:
+            self._taken(changes)
 
     async def _write(self, batch: Sequence[Change], late: bool) -> None:
         """Offer the batch once. Returns when it is durable."""

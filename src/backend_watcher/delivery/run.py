@@ -16,7 +16,7 @@ from backend_watcher import probes
 from backend_watcher.contracts import Clock, Journal, Observer, TransactionalSink
 from backend_watcher.delivery.batch import LaneQueue, Run
 from backend_watcher.delivery.cursor import Frontier
-from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped
+from backend_watcher.delivery.deliver import Deliverer, SubscriptionStopped, Taken
 from backend_watcher.delivery.gate import Draining, Gate
 from backend_watcher.delivery.lanes import spread
 from backend_watcher.delivery.parked import Keeper
@@ -67,6 +67,7 @@ class SubscriptionLoop:
         observer: Observer,
         *,
         wall: Callable[[], float] = time.time,
+        taken: Taken | None = None,
     ) -> None:
         self.name = subscription.name
         self._subscription = subscription
@@ -88,7 +89,7 @@ class SubscriptionLoop:
             at_once=options.concurrency,
             wall=wall,
         )
-        self._deliverer = Deliverer(subscription, self._keeper, self._gate, clock, observer, self._pause_itself)
+        self._deliverer = Deliverer(subscription, self._keeper, self._gate, clock, observer, self._pause_itself, taken)
         self._live = self._frontier = Frontier(cursor)
         self._noted = cursor
         self._whole = options.whole_transactions
