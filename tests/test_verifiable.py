@@ -7,17 +7,25 @@ import inspect
 import pytest
 
 from backend_watcher.errors import SinkRejected
+from backend_watcher.service.observe import Figures
 from backend_watcher.sinks.postgres_replica import PostgresReplica
 from backend_watcher.sinks.redis_cache import RedisCache
 from backend_watcher.sinks.stdout import Stdout
 from backend_watcher.testing.builders import change, table
-from backend_watcher.verifiable import EXPIRED, Dated, Digesting, Verifiable
+from backend_watcher.testing.fakes import RecordingObserver
+from backend_watcher.verifiable import EXPIRED, Dated, Digesting, ProofObserver, Verifiable
 from test_contracts import members
 
+KEEPERS = [
+    (PostgresReplica, Verifiable),
+    (RedisCache, Verifiable),
+    (RedisCache, Dated),
+    (Figures, ProofObserver),
+    (RecordingObserver, ProofObserver),
+]
 
-@pytest.mark.parametrize(
-    ("keeper", "promise"), [(PostgresReplica, Verifiable), (RedisCache, Verifiable), (RedisCache, Dated)]
-)
+
+@pytest.mark.parametrize(("keeper", "promise"), KEEPERS)
 def test_it_has_all_that_is_promised(keeper: type, promise: type) -> None:
     for name, promised in members(promise).items():
         kept = inspect.getattr_static(keeper, name)

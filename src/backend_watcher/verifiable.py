@@ -120,3 +120,19 @@ class Dated(Protocol):
         None in place of all says that this one does not keep them. Raises SinkError.
         """
         ...
+
+
+class ProofObserver(Protocol):
+    """What an Observer is told of sinks that are read back: never asked; must not raise and must not wait."""
+
+    def read_back(self, subscription: str, within_seconds: float, visible: int, missed: int) -> None:
+        """Delivered changes were looked at in the sink: so many were visible so long after their commits, or not."""
+        ...
+
+    def drift(self, subscription: str, table: str, kind: str, persists: bool) -> None:
+        """An entry differs from the source (`kind` says how), and stays so; or, with False, no longer does."""
+        ...
+
+    def verified(self, subscription: str, verdict: str, detail: str) -> None:
+        """All tables of a subscription were compared with its sink."""
+        ...

@@ -99,3 +99,19 @@ async def test_notes_are_written_only_when_they_change() -> None:
     note = json.loads(await journal.get_note("subscription:cache") or "")
     assert (note["state"], note["attempt"], note["error"]) == ("retrying", 2, "SinkUnavailable: gone")
     await journal.close()
+
+
+def test_drift_is_told_with_what_shows_it_and_never_with_what_is_in_it() -> None:
+    figures = Figures(["cache"])
+    with capture_logs() as logs:
+        figures.drift("cache", "public.products", "different", persists=True)
+        figures.drift("cache", "public.products", "different", persists=False)
+        figures.verified("cache", "equal", "7 rows")
+        figures.verified("cache", "different", "1 missing")
+    assert [(entry["event"].split(":")[0], entry["log_level"]) for entry in logs] == [
+        ("drift", "error"),
+        ("drift is over", "info"),
+        ("verified", "info"),
+        ("verified", "error"),
+    ]
+    assert logs[0]["remedy"] == "`watcher verify cache public.products` shows both versions."

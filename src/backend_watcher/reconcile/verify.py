@@ -26,7 +26,7 @@ from backend_watcher.events.change import Change
 from backend_watcher.events.position import Position
 from backend_watcher.postgres.reading import Asked
 from backend_watcher.reconcile.bisect import RANGE_ROWS_MAX, Span
-from backend_watcher.reconcile.compare import Kind, compare, differs, masked_in
+from backend_watcher.reconcile.compare import Difference, Kind, compare, differs, masked_in
 from backend_watcher.reconcile.digest import NameSet
 from backend_watcher.reconcile.follow import Follower
 from backend_watcher.reconcile.plan import (
@@ -147,6 +147,36 @@ class Verification:
             finally:
                 result.entries = result.sink.count
                 result.seconds = time.monotonic() - begun
+
+    async def look_at(
+        self, name: str, suspects: Sequence[Suspect], since_lsn: int
+    ) -> tuple[dict[bytes, Difference | None], int]:
+        """
+        Look at some entries of a table only; return how each differs, None where it does not, and where that ended.
+
+        What touched them after `since_lsn` is asked of the journal. Those that still move, or of which it is not known,
+        are not among what is returned. That an entry has no row is sure only where `since_lsn` is from when it had one.
+        """
+        table = await self._source.table(name)
+        oldest, left, found = self._follower.oldest(), list(suspects), dict[bytes, Difference | None]()
+        for look in range(LOOKS_MAX):
+            await asyncio.sleep(seconds_before(look))
+            seen = await self._look(table, left, since_lsn, oldest)
+            if isinstance(seen, str):
+                continue
+            since_lsn, moving = seen.end_lsn, []
+            for suspect in left:
+                difference = differs(suspect.name, seen.source.get(suspect.name), seen.held[suspect.name])
+                verdict = judge(suspect, difference is not None, seen.touched, seen.owed)
+                if verdict is Verdict.MOVING:
+                    suspect.keys |= seen.touched.names.get(suspect.name, set())
+                    moving.append(suspect)
+                elif verdict is not Verdict.HELD:
+                    found[suspect.name] = difference
+            left = moving
+            if not left:
+                break
+        return found, since_lsn
 
     def _leave_out(self, name: str, error: ConfigError, names: Sequence[str]) -> None:
         """Go on without a table; raise ConfigError where there is no other."""

@@ -188,6 +188,27 @@ class Figures:
         """Remember the cursor."""
         self.subscriptions[subscription].cursor = position
 
+    def read_back(self, subscription: str, within_seconds: float, visible: int, missed: int) -> None:
+        """Nothing is said of it: the share over a while stands in a note of its own."""
+
+    def drift(self, subscription: str, table: str, kind: str, persists: bool) -> None:
+        """Log that an entry is not as it should be, and that it is again."""
+        if persists:
+            log.error(
+                "drift: an entry of the sink differs, and stays so",
+                subscription=subscription,
+                table=table,
+                kind=kind,
+                remedy=f"`watcher verify {subscription} {table}` shows both versions.",
+            )
+        else:
+            log.info("drift is over: the entry is as it should be", subscription=subscription, table=table, kind=kind)
+
+    def verified(self, subscription: str, verdict: str, detail: str) -> None:
+        """Log what a whole comparison came to."""
+        tell = log.error if verdict == "different" else log.info
+        tell("verified", subscription=subscription, verdict=verdict, detail=detail)
+
     def process_note(self, state: str) -> str:
         """Say as JSON what this process does."""
         with self._lock:

@@ -139,6 +139,32 @@ class Settled(NamedTuple):
     position: Position
 
 
+class SeenBack(NamedTuple):
+    """What `read_back` was told."""
+
+    subscription: str
+    within_seconds: float
+    visible: int
+    missed: int
+
+
+class Drift(NamedTuple):
+    """What `drift` was told."""
+
+    subscription: str
+    table: str
+    kind: str
+    persists: bool
+
+
+class Verified(NamedTuple):
+    """What `verified` was told."""
+
+    subscription: str
+    verdict: str
+    detail: str
+
+
 Told = (
     Captured
     | SourceState
@@ -150,6 +176,9 @@ Told = (
     | Released
     | SubscriptionState
     | Settled
+    | SeenBack
+    | Drift
+    | Verified
 )
 
 
@@ -240,3 +269,15 @@ class RecordingObserver:
     def settled(self, subscription: str, position: Position) -> None:
         """Keep it."""
         self._keep(Settled(subscription, position))
+
+    def read_back(self, subscription: str, within_seconds: float, visible: int, missed: int) -> None:
+        """Keep it."""
+        self._keep(SeenBack(subscription, within_seconds, visible, missed))
+
+    def drift(self, subscription: str, table: str, kind: str, persists: bool) -> None:
+        """Keep it."""
+        self._keep(Drift(subscription, table, kind, persists))
+
+    def verified(self, subscription: str, verdict: str, detail: str) -> None:
+        """Keep it."""
+        self._keep(Verified(subscription, verdict, detail))
