@@ -7,6 +7,7 @@ with a sink that only reads, so that nothing which is slow or away here is felt 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -230,5 +231,10 @@ def _found_by(change: Change) -> dict[str, str]:
     wanted = set(table.primary_key)
     if table.replica_identity != "f":
         wanted |= {column.name for column in table.columns if column.identity}
-    cells = {name: row.raw(name) for name in wanted if not row.is_binary_at(table.index_of[name])}
-    return {name: cell.decode("utf-8", "surrogateescape") for name, cell in cells.items() if isinstance(cell, bytes)}
+    found = {}
+    for name in wanted:
+        cell = row.raw(name)
+        if isinstance(cell, bytes) and not row.is_binary_at(table.index_of[name]):
+            with contextlib.suppress(UnicodeDecodeError):
+                found[name] = cell.decode()
+    return found

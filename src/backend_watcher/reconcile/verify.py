@@ -87,7 +87,9 @@ class Verification:
 
     `results` has what is known, whenever it is asked, and `left_out` why one of several tables was not verified.
     `passing` is what changes pass before the sink; it raises HandlerError where a function of the user's does. It
-    leaves the rows of tables that are named in `as_they_are` as they are.
+    leaves the rows of tables that are named in `as_they_are` as they are. `extras_unknown` says why entries without a
+    row are not to be looked for; nor are they told where more than `extras_journal_bytes_max` was written while a table
+    was read.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class Verification:
         rows_per_second_max: float | None = None,
         chunk_rows: int = CHUNK_ROWS,
         as_they_are: Collection[str] = (),
+        extras_unknown: str = "",
+        extras_journal_bytes_max: int | None = None,
     ) -> None:
         self._subscription = subscription
         self._source = source
@@ -112,6 +116,8 @@ class Verification:
         self._rate = rows_per_second_max
         self._chunk_rows = chunk_rows
         self._as_they_are = as_they_are
+        self._extras_unknown = extras_unknown
+        self._extras_journal_bytes_max = extras_journal_bytes_max
         self.results: list[TableResult] = []
         self.left_out: dict[str, str] = {}
 
@@ -131,7 +137,7 @@ class Verification:
         scopes.update(self._sink.scope(table.shape) for table in tables)
         for table in tables:
             result = TableResult(self._subscription, table.shape.full_name, self._where)
-            result.extras_unknown = self._sink.extras_unknown()
+            result.extras_unknown = self._extras_unknown or self._sink.extras_unknown()
             if self._where is not None:
                 result.extras_unknown = "only some rows were asked for"
             elif scopes[self._sink.scope(table.shape)] > 1:
@@ -268,8 +274,9 @@ class Verification:
         """Compare the entries of rows, count those that are equal, and return the others; `seen` takes all names."""
         found = await self._entries(table, changes, result)
         wanted, names = found.values, list(found.values)
-        seen.add(names)
-        seen.add(found.refused)
+        if not result.extras_unknown:
+            seen.add(names)
+            seen.add(found.refused)
         held = await self._held(table, names)
         result.expired += sum(value == EXPIRED for value in held)
         wrong = {difference.name for difference in compare(wanted, names, held)}
@@ -531,6 +538,9 @@ class Verification:
     ) -> None:
         """Look at entries without a row. One that was made since the beginning is known by what the journal shows."""
         end_lsn = await self._source.mark()
+        if self._extras_journal_bytes_max is not None and end_lsn - begun_lsn > self._extras_journal_bytes_max:
+            result.extras_unknown = "too much was written meanwhile to tell them from new ones"
+            return
         if not await self._learn_keys(table, strays.values(), begun_lsn, end_lsn, oldest):
             result.unsettled[FORGOTTEN] += len(strays)
             return
