@@ -24,6 +24,8 @@ EVERY: dict[str, Any] = {
     "park": False,
     "parked_max": 12,
     "start": "oldest",
+    "read_back_per_second": 2.5,
+    "verify_every_seconds": 3600.0,
 }
 
 
@@ -42,6 +44,8 @@ def test_every_option_arrives() -> None:
         patience=Patience(attempts=4, seconds_max=8.0, park=False),
         parked_max=12,
         start=Start.OLDEST,
+        read_back_per_second=2.5,
+        verify_every_seconds=3600.0,
     )
     assert set(EVERY) == {*NAMES, "batch"}
     assert faults_of(EVERY) == []
@@ -64,6 +68,10 @@ def test_the_settings_know_the_same_options_and_defaults() -> None:
         ({"batch_seconds": -1}, "batch_seconds must not be below 0"),
         ({"timeout_seconds": 0}, "timeout_seconds must be above 0"),
         ({"retry_seconds_max": 0}, "retry_seconds_max must be above 0"),
+        ({"read_back_per_second": -1}, "read_back_per_second must be from 0 to 100"),
+        ({"read_back_per_second": 101}, "read_back_per_second must be from 0 to 100"),
+        ({"verify_every_seconds": 59}, "verify_every_seconds must be 60 or more, or 0 for never"),
+        ({"verify_every_seconds": -1}, "verify_every_seconds must be 60 or more, or 0 for never"),
         ({"start": "soon"}, "start is 'soon'; right would be 'now' or 'oldest'"),
         ({"retries": 3}, "retries is unknown; there are: batch_seconds"),
     ],

@@ -30,6 +30,8 @@ class Options:
     `parked_max` how many changes are held because of their keys before the subscription waits. With `coalesce` a
     batch has the newest change of each key only. With `whole_transactions`, which needs one lane, a batch begins and
     ends between two transactions; one that is larger than half of what may be in flight comes in parts all the same.
+    `read_back_per_second` is how many changes are looked for in the sink afterwards, None as many as is usual;
+    every `verify_every_seconds` all of its tables are compared with the sink, never at 0.
     """
 
     concurrency: int = 8
@@ -42,6 +44,8 @@ class Options:
     patience: Patience = field(default_factory=Patience)
     parked_max: int = 100_000
     start: Start = Start.NOW
+    read_back_per_second: float | None = None
+    verify_every_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from backend_watcher.postgres.findings import Wish
 from backend_watcher.service.backfilling import begins_with_rows, refuse_rows
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.readable import refuse_scans_without_slot
 from backend_watcher.service.sources import SourceSettings, settings_of, spill_of
 from backend_watcher.service.subscribed import full_name, subscription_of
 from backend_watcher.service.watcher import SchemaFunction, Wanted, Watcher
@@ -63,6 +64,7 @@ def build(
     wishes = wishes_of(wanted)
     if tables := begins_with_rows(subscriptions):
         refuse_rows(config.source, tables)
+    refuse_scans_without_slot(config.source.kind, subscriptions)
     settings = settings_of(config, tuple(sorted(wishes)), messages=wants_messages(wanted), adopt_slot=adopt_slot)
     journal = SqliteJournal(
         config.journal.path,

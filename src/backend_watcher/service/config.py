@@ -109,6 +109,8 @@ class SubscriptionConfig:
     park: bool = True
     parked_max: int = 100_000
     start: Literal["now", "oldest"] = "now"
+    read_back_per_second: float | None = None
+    verify_every_seconds: float = 0.0
     sink_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def make_sink(self) -> Sink:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -27,6 +27,7 @@ from backend_watcher.capture.prepare import MAX_SPILL_BYTES, MAX_WAL_BYTES
 from backend_watcher.journal.sqlite import QUOTA_BYTES, RETAIN_BYTES, RETAIN_SECONDS
 from backend_watcher.service.config_file import ConfigFile, KeyPath
 from backend_watcher.service.config_secrets import show
+from backend_watcher.service.feeding import READ_BACK_PER_SECOND_MAX, VERIFY_EVERY_SECONDS_MIN
 
 PREFIX = "WATCHER_"
 BETWEEN = "__"
@@ -42,8 +43,15 @@ def _refuse_bool(value: Any) -> Any:
     return value
 
 
+def _refuse_short(value: float) -> float:
+    if 0 < value < VERIFY_EVERY_SECONDS_MIN:
+        raise PydanticCustomError("greater_than_equal", "is short", {"ge": VERIFY_EVERY_SECONDS_MIN})
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Seconds = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
+Period = Annotated[Seconds, Field(ge=0, le=366 * 86400), AfterValidator(_refuse_short)]
 Size = Annotated[Whole, Field(ge=0, le=BYTES_MAX)]
 
 
@@ -99,6 +107,8 @@ class FeedingSettings(_Strict):
     park: bool = Field(default=True, examples=[False])
     parked_max: Whole = Field(default=100_000, ge=1, le=10_000_000, examples=[100_000])
     start: Literal["now", "oldest"] = Field(default="now", examples=["oldest"])
+    read_back_per_second: Seconds | None = Field(default=None, ge=0, le=READ_BACK_PER_SECOND_MAX, examples=[10])
+    verify_every_seconds: Period = Field(default=0.0, examples=[86400])
 
 
 class HandlerSettings(FeedingSettings):

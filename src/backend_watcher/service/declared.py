@@ -8,17 +8,20 @@ from typing import Any
 
 from backend_watcher.service.config import Config, SubscriptionConfig
 from backend_watcher.service.feeding import NAMES, fed
+from backend_watcher.service.readable import refuse_unread
 from backend_watcher.service.watcher import Wanted, Watcher
 
 
 def wanted_of(config: Config, watcher: Watcher | None) -> list[Wanted]:
-    """Return every subscription as it is to run. Raises ConfigError for options that a sink refuses."""
+    """Return every subscription as it is to run. Raises ConfigError for options that a sink refuses, or cannot keep."""
     declared = [_overridden(one, config.overrides.get(one.name, {})) for one in (watcher.wanted if watcher else [])]
     # A Watcher of its own reads the settings' words just as it reads a program's.
     settings = Watcher(config.name)
     for entry in config.subscriptions:
         _declare(settings, entry)
-    return declared + settings.wanted
+    every = declared + settings.wanted
+    refuse_unread(every)
+    return every
 
 
 def _declare(watcher: Watcher, entry: SubscriptionConfig) -> None:
