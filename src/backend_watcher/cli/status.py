@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
-from backend_watcher.cli import backfill, schema, settings
+from backend_watcher.cli import backfill, proved, schema, settings
 from backend_watcher.cli.screen import print_json, print_pairs, print_table, size, span
 from backend_watcher.events.position import Position, format_lsn
 
@@ -65,6 +65,7 @@ def _show(status: Status) -> None:
     ]
     if rows:
         print_table(("subscription", "state", "cursor", "behind", "for", "failing keys", "last error"), rows)
+    proved.show(status.subscriptions)
     # What is under way, and what went wrong last.
     backfill.show([one for one in status.backfills if one.is_open or one.state == "failed"][-backfill.SHOWN :])
     schema.show(status.schema_changes, SCHEMA_CHANGES_SHOWN)

@@ -40,6 +40,7 @@ from backend_watcher.postgres.findings import Finding, Level, Report
 from backend_watcher.service.build import full_name, refuse_nothing, wants_messages, wishes_of
 from backend_watcher.service.config import Config
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.proved import proved
 from backend_watcher.service.sources import heard_words, look_before, settings_of
 from backend_watcher.service.watcher import Wanted, Watcher
 
@@ -176,6 +177,9 @@ class SubscriptionStatus:
 
     Lag is what the journal has and the subscription has not: in bytes of WAL, and as the age of the oldest such
     change's commit. None where the subscription has never begun.
+
+    `read_back` says how many of the changes that were looked for were visible in the sink, `drift` which entries differ
+    from the source and stay so, `scans` what came of comparing all rows; None where that is not done.
     """
 
     name: str
@@ -191,6 +195,9 @@ class SubscriptionStatus:
     retrying_keys: int = 0
     parked_keys: int = 0
     held_changes: int = 0
+    read_back: Mapping[str, Any] | None = None
+    drift: tuple[Mapping[str, Any], ...] = ()
+    scans: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +282,7 @@ def _subscription(
         retrying_keys=sum(not key.parked for key in held),
         parked_keys=sum(key.parked for key in held),
         held_changes=sum(key.changes for key in held),
+        **proved(notes, name),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from backend_watcher.contracts import Clock, Journal, Observer
-from backend_watcher.delivery.deliver import SubscriptionStopped
+from backend_watcher.delivery.deliver import SubscriptionStopped, Taken
 from backend_watcher.delivery.run import SubscriptionLoop
 from backend_watcher.delivery.subscription import Start, Subscription
 from backend_watcher.errors import JournalBroken
@@ -74,12 +74,19 @@ class Group:
 
 
 class Deliveries:
-    """Every subscription's loop, and the thread it runs in."""
+    """Every subscription's loop, and the thread it runs in; `taken` says who is told of what its sink took."""
 
-    def __init__(self, journal: Journal, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        observer: Observer,
+        taken: Callable[[Subscription], Taken | None] = lambda _: None,
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._observer = observer
+        self._taken = taken
         self._subscriptions: dict[str, Subscription] = {}
         self._groups: dict[str, Group] = {}
         self._stalls = StallWatch()
@@ -125,7 +132,10 @@ class Deliveries:
         for name in names:
             subscription = self._subscriptions[name]
             cursor = self._cursor(subscription, cursors)
-            loops[name] = SubscriptionLoop(subscription, self._journal, cursor, self._clock, self._observer)
+            taken = self._taken(subscription)
+            loops[name] = SubscriptionLoop(
+                subscription, self._journal, cursor, self._clock, self._observer, taken=taken
+            )
         group = Group(loops, self._clock)
         self._groups |= dict.fromkeys(names, group)
         group.thread.finished.add_done_callback(self._ended)

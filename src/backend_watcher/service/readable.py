@@ -1,14 +1,23 @@
-"""Which subscriptions can be read back, and settings that ask for it where it cannot be."""
+"""Which subscriptions can be read back, with what, and settings that ask for it where it cannot be."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from backend_watcher.contracts import Sink
+from backend_watcher.contracts import Sink, TransactionalSink
 from backend_watcher.delivery.route import Rule
 from backend_watcher.delivery.subscription import Options, Subscription
+from backend_watcher.delivery.transform import transformed
 from backend_watcher.errors import ConfigError
+from backend_watcher.events.change import Change
 from backend_watcher.events.message import FULL_NAME as MESSAGES
+from backend_watcher.reconcile.follow import Follower
+from backend_watcher.reconcile.readback import Tap
+from backend_watcher.reconcile.source import Source
+from backend_watcher.reconcile.verify import Verification
 from backend_watcher.service.watcher import Wanted
 from backend_watcher.verifiable import Verifiable
 
@@ -67,3 +76,33 @@ def _asked(options: Options) -> list[str]:
         "verify_every_seconds": options.verify_every_seconds,
     }
     return [name for name, value in given.items() if value]
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A subscription, a copy of its sink that was never opened, and what chooses of what is delivered, if anything."""
+
+    subscription: Subscription
+    pristine: Sink
+    tap: Tap | None
+
+    @property
+    def name(self) -> str:
+        """The name of the subscription."""
+        return self.subscription.name
+
+    def reader(self) -> Verifiable:
+        """Make a sink to read with: its connections are its own, so that delivery does not feel it."""
+        sink = copy.deepcopy(self.pristine)
+        if isinstance(sink, TransactionalSink):
+            sink.belongs_to(self.name)
+        assert isinstance(sink, Verifiable)
+        return sink
+
+    def verification(self, source: Source, sink: Verifiable, follower: Follower, **limits: Any) -> Verification:
+        """Return what compares a table with what its rows are delivered as."""
+
+        def passing(change: Change) -> Change | None:
+            return transformed(self.subscription.route, self.subscription.transforms, change)
+
+        return Verification(self.name, source, sink, passing, follower, **limits)

@@ -32,6 +32,7 @@ from backend_watcher.service import load
 from backend_watcher.service.announce import Announcer
 from backend_watcher.service.build import Plan, build
 from backend_watcher.service.config import Config, load_config
+from backend_watcher.service.continuous import Continuous
 from backend_watcher.service.control import raise_if_faulty
 from backend_watcher.service.deliveries import Deliveries
 from backend_watcher.service.observe import Figures
@@ -180,6 +181,7 @@ class _Supervisor:
         self._plan = plan
         self._read_again = read_again
         self._figures = Figures([subscription.name for subscription in plan.subscriptions])
+        self._continuous = Continuous(config, plan.journal, self._figures)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
 
@@ -187,7 +189,8 @@ class _Supervisor:
         remove = self._listen_to_signals()
         journal, figures = self._plan.journal, self._figures
         self._capture = self._make_capture()
-        deliveries = Deliveries(journal, SystemClock(), figures)
+        self._continuous.know(self._plan.subscriptions)
+        deliveries = Deliveries(journal, SystemClock(), figures, self._continuous.taken)
         control = RemoteControl(journal.path, lambda request: steer(journal, deliveries, request))
         announcer = Announcer(journal, self._plan.schema_functions, SystemClock())
         figures.on_schema_change.append(announcer.wake)
@@ -198,6 +201,7 @@ class _Supervisor:
             await deliveries.run_these(self._plan.subscriptions)
             await control.open()
             announcing.start()
+            self._continuous.start()
             self._capture.start()
             log.info("watching", subscriptions=deliveries.names, tables=list(self._plan.settings.tables))
             await self._until_the_end(deliveries)
@@ -207,6 +211,7 @@ class _Supervisor:
         finally:
             # In the order of the street: nothing comes in any more, then what came is delivered.
             await control.close()
+            await self._continuous.stop()
             await self._capture.stop()
             await announcing.stop()
             probes.reach("service.draining")
@@ -262,7 +267,10 @@ class _Supervisor:
             await self._capture.stop()
             self._capture = self._make_capture()
             self._capture.start()
+        await self._continuous.stop()
+        self._continuous.know(changed.plan.subscriptions)
         await deliveries.run_these(changed.plan.subscriptions)
+        self._continuous.start()
         log.info("settings read again", subscriptions=deliveries.names, tables=list(changed.plan.settings.tables))
 
     async def _last_notes(self, journal: Journal, state: str) -> None:
