@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Start
-from backend_watcher.errors import ConfigError, SourceRefused, WatcherError, in_one_line
+from backend_watcher.errors import ConfigError, SourceError, SourceRefused, WatcherError, in_one_line
 from backend_watcher.reconcile.compare import Kind
 from backend_watcher.reconcile.follow import Follower, JournalFile
 from backend_watcher.reconcile.report import Answer
@@ -113,10 +113,11 @@ class Scanner:
                     outcome = await self._table(readable, source, sink, table, extent)
                 except WatcherError as error:
                     outcome = self._failed(name, table, error)
+                if outcome is not None:
+                    self._take(name, table, outcome)
+                await self._keep(name)
                 if outcome is None:
                     return
-                self._take(name, table, outcome)
-                await self._keep(name)
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             await source.close()
@@ -148,7 +149,7 @@ class Scanner:
         for name in tables:
             try:
                 table = await source.table(name)
-            except (ConfigError, SourceRefused):
+            except (ConfigError, SourceError):
                 continue  # it is said when its turn comes
             pages = sum(leaf.pages for leaf in table.read.leaves)
             rows += table.read.estimated_rows or pages * ROWS_OF_A_PAGE
