@@ -44,7 +44,9 @@ def test_never_more_than_so_many_a_second(per_second: float, batches: list[tuple
     sampler, now, taken = Sampler(per_second, 0.0), 0.0, []
     for count, pause in batches:
         now += pause
+        early = now < sampler.next_at
         places = list(sampler.choose(count, now))
+        assert not (early and places), "who does not ask misses nothing"
         assert places == sorted(set(places))
         assert all(0 <= place < count for place in places)
         taken += [now] * len(places)

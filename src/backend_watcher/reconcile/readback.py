@@ -69,6 +69,8 @@ class Tap:
     def __call__(self, changes: Sequence[Change]) -> None:
         """Choose from a batch."""
         now = self._now()
+        if now < self._sampler.next_at:
+            return
         for place in self._sampler.choose(len(changes), now):
             change = changes[place]
             if change.code == READ or change.code == TRUNCATE or change.replayed:

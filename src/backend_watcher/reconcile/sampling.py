@@ -37,10 +37,10 @@ class Sampler:
     """
     Chooses places in batches: at most `per_second` a second on average, and a second's worth at once, or one.
 
-    Any change is as likely as any other of its batch. Who chooses nothing has only compared two numbers.
+    Any change is as likely as any other of its batch. Before `next_at` nothing is chosen, and nobody needs to ask.
     """
 
-    __slots__ = ("_burst", "_per_second", "_tokens", "_turn", "_until")
+    __slots__ = ("_burst", "_per_second", "_tokens", "_turn", "_until", "next_at")
 
     def __init__(self, per_second: float, now: float) -> None:
         self._per_second = per_second
@@ -48,15 +48,17 @@ class Sampler:
         self._tokens = self._burst
         self._until = now
         self._turn = 0.0
+        self.next_at = now
 
     def choose(self, count: int, now: float) -> Sequence[int]:
         """Return places in a batch of so many changes, in order."""
         self._tokens = min(self._burst, self._tokens + (now - self._until) * self._per_second)
         self._until = now
         chosen = min(int(self._tokens), count)
-        if chosen <= 0:
-            return ()
         self._tokens -= chosen
+        self.next_at = now + max(1.0 - self._tokens, 0.0) / self._per_second
+        if not chosen:
+            return ()
         self._turn = (self._turn + _TURN) % 1.0
         return [int((number + self._turn) * count / chosen) for number in range(chosen)]
 
