@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -188,8 +189,6 @@ async def test_a_slow_scan_finds_what_was_done_by_hand_and_a_restart_keeps_what_
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = [0.0]
-    import time
-
     monkeypatch.setattr(supervise_module, "Continuous", partial(Continuous, wall=lambda: time.time() + ahead[0]))
     monkeypatch.setattr(scanning, "POLL_SECONDS_MAX", 0.1)
     options = {"verify_every_seconds": 3600.0, "read_back_per_second": 0}
@@ -218,8 +217,6 @@ async def test_a_slow_scan_finds_what_was_done_by_hand_and_a_restart_keeps_what_
 
 
 def _at(seconds: float) -> float:
-    import time
-
     return time.time() + seconds - 60
 
 

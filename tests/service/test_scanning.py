@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from backend_watcher.contracts import Identity
 from backend_watcher.delivery.route import Route, Rule
 from backend_watcher.delivery.subscription import Options, Subscription
-from backend_watcher.errors import SourceRefused, SourceUnavailable, WatcherError
+from backend_watcher.errors import ConfigError, SourceUnavailable, WatcherError
 from backend_watcher.journal import MemoryJournal
 from backend_watcher.reconcile import rounds
 from backend_watcher.reconcile.rounds import Scans
@@ -39,6 +40,7 @@ class Stage:
         self.time = 5000.0
         self.journal = MemoryJournal()
         self.observer = RecordingObserver()
+        self.published = True
         self.failing: dict[str, WatcherError] = {}
         self.asked: list[str] = []
         patch.setattr(scanning, "Source", lambda *_: _Tables(self))
@@ -63,6 +65,8 @@ class Stage:
 
         async def run() -> None:
             await self.journal.open()
+            if self.published:
+                await self.journal.save_identity(Identity("7", 1, "s", "p"), 0)
             scans = asyncio.create_task(scanner.run())
             while not until():
                 assert not scans.done(), scans.result()
@@ -147,7 +151,7 @@ def test_a_side_that_does_not_answer_is_asked_again_and_others_go_on_meanwhile(s
     assert (stage.told()[1].verdict, stage.note("first").last.error) == ("equal", "")
 
 
-@pytest.mark.parametrize("error", [SourceUnavailable("gone"), SourceRefused("not published")])
+@pytest.mark.parametrize("error", [SourceUnavailable("gone"), ConfigError(["has no key"])])
 def test_a_table_that_cannot_be_scanned_is_said_and_left(stage: Stage, error: WatcherError) -> None:
     def go_on() -> bool:
         stage.time += RETRY_SECONDS + 1
@@ -159,7 +163,7 @@ def test_a_table_that_cannot_be_scanned_is_said_and_left(stage: Stage, error: Wa
     assert {name: one.verdict for name, one in last.tables.items()} == {"public.a": "partial", "public.b": "equal"}
     assert str(error) in last.tables["public.a"].notes[0]
     assert last.verdict == "partial"
-    tries = 1 if isinstance(error, SourceRefused) else TRIES_MAX
+    tries = 1 if isinstance(error, ConfigError) else TRIES_MAX
     # Each time twice: for how large all is, and for itself.
     assert stage.asked.count("public.a") == 2 * tries
 
@@ -176,3 +180,10 @@ def test_a_restart_goes_on_with_the_next_table(stage: Stage) -> None:
     last = stage.note().last
     assert last.begun_at == begun
     assert last.tables["public.a"].ended_at == begun < last.tables["public.b"].ended_at
+
+
+def test_nothing_is_scanned_before_the_stream_was_made(stage: Stage) -> None:
+    stage.published = False
+    steps = iter(range(300))
+    stage.run(stage.scanner(mails=["public.mails"]), lambda: next(steps, None) is None)
+    assert stage.asked == []

@@ -82,6 +82,10 @@ class Tap:
         """Take out what was chosen."""
         return [self._chosen.popleft() for _ in range(len(self._chosen))]
 
+    def put_back(self, chosen: Sequence[Chosen]) -> None:
+        """Take back what could not be used yet, as far as there is room."""
+        self._chosen.extendleft(reversed(chosen))
+
 
 class ReadBack:
     """
@@ -113,13 +117,8 @@ class ReadBack:
         self.suspects: deque[Sample] = deque(maxlen=SUSPECTS_MAX)
 
     async def tick(self) -> None:
-        """Take what was chosen, look at what is due. Raises SinkError: what was due is due again then."""
-        chosen = self._tap.take()
-        if chosen:
-            await self.open()
-        for sample in await self._samples(chosen):
-            for look in self._waiting.add(sample):
-                self._seen.setdefault(look, []).append(Seen.MISSED)
+        """Take what was chosen, look at what is due. Raises SinkError: what it had before it still has then."""
+        await self._take()
         due = self._waiting.due(self._now())
         try:
             if due:
@@ -135,6 +134,19 @@ class ReadBack:
             if suspect:
                 self.suspects.append(sample)
         self._count()
+
+    async def _take(self) -> None:
+        chosen = self._tap.take()
+        try:
+            if chosen:
+                await self.open()
+            samples = await self._samples(chosen)
+        except BaseException:
+            self._tap.put_back(chosen)
+            raise
+        for sample in samples:
+            for look in self._waiting.add(sample):
+                self._seen.setdefault(look, []).append(Seen.MISSED)
 
     async def open(self) -> None:
         """Connect, unless that is done. Raises SinkError."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Start
-from backend_watcher.errors import ConfigError, SourceError, SourceRefused, WatcherError, in_one_line
+from backend_watcher.errors import ConfigError, SourceError, WatcherError, in_one_line
 from backend_watcher.reconcile.compare import Kind
 from backend_watcher.reconcile.follow import Follower, JournalFile
 from backend_watcher.reconcile.report import Answer
@@ -39,6 +39,7 @@ from backend_watcher.verifiable import ProofObserver, Verifiable
 POLL_SECONDS_MAX = 60.0
 """The longest wait before the clock is looked at again: it may have been set."""
 
+BEGIN_SECONDS = 1.0
 RETRY_SECONDS = 60.0
 TRIES_MAX = 5
 """How often a table is tried before the scan goes on without it."""
@@ -83,6 +84,9 @@ class Scanner:
 
     async def run(self) -> None:
         """Scan until cancelled. Raises JournalError."""
+        while await self._journal.identity() is None:  # noqa: ASYNC110 nobody tells of it
+            # The very first start: nothing is published yet.
+            await asyncio.sleep(BEGIN_SECONDS)
         for name in self._readables:
             self._scans[name] = load(await self._journal.get_note(note_name(name)))
         while True:
@@ -136,7 +140,7 @@ class Scanner:
         """Say what is kept of a table that could not be scanned, None where it is to be tried again."""
         said = in_one_line(error)
         self._tries[name] += 1
-        if isinstance(error, ConfigError | SourceRefused) or self._tries[name] >= TRIES_MAX:
+        if isinstance(error, ConfigError) or self._tries[name] >= TRIES_MAX:
             return Outcome(str(Answer.PARTIAL), self._wall(), notes=[said])
         now = self._scans[name].now
         assert now is not None
