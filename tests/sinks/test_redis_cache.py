@@ -312,7 +312,7 @@ async def test_a_part_of_a_row_never_becomes_a_hash(url: str, valkey: redis.Redi
 
 @pytest.mark.parametrize("form", ["json", "hash"])
 async def test_it_says_which_change_wrote_an_entry_last(url: str, valkey: redis.Redis, form: Any) -> None:
-    shape = insert(1, 1).table
+    shape = insert(1, 1, "a").table
     names = [b"product:1", b"product:2", b"product:9"]
     async with cache(url, format=form) as sink:
         await sink.write([insert(3, 1, "a"), insert(4, 2, "b"), update(5, 1, "c")])
@@ -331,7 +331,7 @@ async def test_it_says_which_change_wrote_an_entry_last(url: str, valkey: redis.
 async def test_without_the_guard_nobody_knows_which_change_wrote_an_entry(url: str) -> None:
     async with cache(url, guard=False) as sink:
         await sink.write([insert(3, 1, "a")])
-        assert await sink.written_by(insert(1, 1).table, [b"product:1"]) is None
+        assert await sink.written_by(insert(1, 1, "a").table, [b"product:1"]) is None
 
 
 # --- truncate ---
