@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backend_watcher.errors import SinkRejected, SinkUnavailable
 from backend_watcher.events.change import Change
@@ -13,6 +16,7 @@ from backend_watcher.events.position import Position
 from backend_watcher.events.row import UNCHANGED
 from backend_watcher.events.table import Table
 from backend_watcher.reconcile.readback import SUSPECTS_MAX, ReadBack, Tap
+from backend_watcher.reconcile.sampling import LOOKS_SECONDS
 from backend_watcher.reconcile.share import Within
 from backend_watcher.testing.builders import change, table, transaction
 from backend_watcher.testing.fakes import RecordingObserver, SeenBack
@@ -198,6 +202,51 @@ async def test_what_expired_is_as_it_should_be() -> None:
     bench.sink.entries_of[name_of(one)] = (EXPIRED, one.position)
     await bench.go_to(70)
     assert bench.counts() == [(1, 0, 0)] * 3
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("update"), st.integers(0, 3), st.floats(0, 80)),
+        st.tuples(st.just("delete"), st.integers(0, 3), st.floats(0, 80)),
+        st.tuples(st.just("pass"), st.just(0), st.floats(0, 15)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_what_is_late_is_counted_what_is_overwritten_is_not_and_what_is_set_back_is_found(
+    life: list[tuple[str, int, float]],
+) -> None:
+    asyncio.run(lives(life))
+
+
+async def lives(life: list[tuple[str, int, float]]) -> None:
+    """A model that knows every delivery: each is sampled, and the sink is what the deliveries made it."""
+    bench = Bench(per_second=100.0)
+    lags: list[float] = []
+    last: dict[bytes, tuple[float, Change]] = {}
+    for number, (what, key, seconds) in enumerate(life):
+        if what == "pass":
+            await bench.go_to(bench.time - 1000.0 + seconds)
+            continue
+        one = bench.commit(what, key, f"v{number}", age=seconds)
+        bench.deliver(one)
+        lags.append(seconds)
+        last[name_of(one)] = (bench.time - seconds, one)
+    # Who is looked at for the last time after now, and was set back before, is suspected; nobody else is.
+    wrong = {name for name, (committed, one) in last.items() if committed + 60 > bench.time}
+    assert not bench.back.suspects
+    for name in wrong:
+        bench.sink.entries_of[name] = (b"set back", bench.sink.entries_of[name][1])
+    await bench.go_to(bench.time - 1000.0 + 150.0)
+    assert {one.name for one in bench.back.suspects} == wrong
+    assert all(one.position == last[one.name][1].position for one in bench.back.suspects)
+    for (visible, missed, unknown), within in zip(bench.counts(), LOOKS_SECONDS, strict=True):
+        late = sum(lag > within for lag in lags)
+        assert late <= missed <= late + len(wrong)
+        assert (visible + missed, unknown) == (len(lags), 0)
 
 
 async def test_each_table_is_asked_for_by_itself() -> None:

@@ -229,8 +229,11 @@ def _counts(one: SubscriptionStatus) -> tuple[int, ...]:
 # What needs no server
 
 
+ENVIRON = {"WATCHER_SOURCE__DSN": "postgresql://127.0.0.1:1/x"}
+
+
 def known(tmp_path: Path, watcher: Watcher) -> Continuous:
-    config = load_config(None, {"WATCHER_SOURCE__DSN": "postgresql://127.0.0.1:1/x"}, watcher=watcher)
+    config = load_config(None, ENVIRON, watcher=watcher)
     found = Continuous(config, SqliteJournal(tmp_path / "j"), RecordingObserver())
     found.know([subscription_of(one, watcher) for one in watcher.wanted])
     return found
@@ -279,9 +282,57 @@ async def test_a_sink_that_cannot_be_copied_is_said_and_delivers_all_the_same(tm
         found = known(tmp_path, watcher)
     assert [entry["event"] for entry in logs] == ["not read back: its sink cannot be copied"]
     assert found.taken(subscription_of(watcher.wanted[0], watcher)) is None
-    # There is nothing to run.
-    found.start()
-    await found.stop()
+
+
+async def test_what_is_no_longer_looked_for_is_forgotten(tmp_path: Path) -> None:
+    watcher = Watcher("shop")
+    watcher.to(RedisCache("a:{id}"), table="a", name="scanned", read_back_per_second=0, verify_every_seconds=60)
+    watcher.to(RedisCache("b:{id}"), table="a", name="never", read_back_per_second=0)
+    journal = SqliteJournal(tmp_path / "j")
+    await journal.open()
+    try:
+        for kind in ("read_back", "drift", "scan"):
+            for name in ("scanned", "never"):
+                await journal.set_note(f"{kind}:{name}", "{}")
+        config = load_config(None, ENVIRON | {"WATCHER_JOURNAL__PATH": str(tmp_path / "j")}, watcher=watcher)
+        found = Continuous(config, journal, RecordingObserver())
+        found.know([subscription_of(one, watcher) for one in watcher.wanted])
+        found.start()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await journal.get_note("scan:never") is not None:
+                await asyncio.sleep(0)
+        await found.stop()
+        left = [
+            f"{kind}:{name}"
+            for kind in ("read_back", "drift", "scan")
+            for name in ("scanned", "never")
+            if await journal.get_note(f"{kind}:{name}") is not None
+        ]
+        assert left == ["scan:scanned"]
+    finally:
+        await journal.close()
+
+
+async def test_what_fails_here_ends_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Continuous, "_tick", breaks)
+    watcher = Watcher("shop")
+    watcher.to(RedisCache("a:{id}"), table="a", name="cache")
+    journal = SqliteJournal(tmp_path / "j")
+    await journal.open()
+    config = load_config(None, ENVIRON | {"WATCHER_JOURNAL__PATH": str(tmp_path / "j")}, watcher=watcher)
+    found = Continuous(config, journal, RecordingObserver())
+    found.know([subscription_of(one, watcher) for one in watcher.wanted])
+    with capture_logs() as logs:
+        found.start()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not logs:
+                await asyncio.sleep(0)
+        await found.stop()
+    await journal.close()
+    assert [(one["event"], one["error"]) for one in logs] == [("no longer read back", "RuntimeError: a bug")]
 
 
 async def test_what_does_not_end_in_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

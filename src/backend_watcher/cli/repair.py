@@ -77,11 +77,9 @@ async def _look(
     show_it: bool,
 ) -> Repaired:
     """Find out what differs, and what is to be done about it."""
-    from backend_watcher.service.backfilling import refuse_without_slot
     from backend_watcher.service.repairing import Repaired, read_proof, what_to_do
     from backend_watcher.service.verifying import Asked, verify
 
-    refuse_without_slot(config.source.kind)
     if path is not None and (table, where, rate) != (None, None, None):
         raise ConfigError(["--from: the file says which tables; leave the table, --where and --rate out"])
     if path is not None:

@@ -23,9 +23,9 @@ from backend_watcher.delivery.deliver import Taken
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import SinkError, WatcherError, in_one_line
 from backend_watcher.journal.view import SqliteJournalView
+from backend_watcher.reconcile import alarm, rounds, share
 from backend_watcher.reconcile.readback import TICK_SECONDS, ReadBack, Tap
 from backend_watcher.reconcile.sampling import LOOKS_SECONDS, Sample
-from backend_watcher.reconcile.share import Visible, dump, note_name
 from backend_watcher.service.config import Config
 from backend_watcher.service.drifting import LOOK_SECONDS, DriftWatch
 from backend_watcher.service.readable import Readable, read_back_per_second
@@ -66,6 +66,7 @@ class Continuous:
         self._now = now
         self._wall = wall
         self._readables: dict[str, Readable] = {}
+        self._names: list[str] = []
         # Once it was opened a sink cannot be copied; settings may come again for the same one.
         self._pristine: dict[int, tuple[Sink, Sink]] = {}
         self._thread: LoopThread | None = None
@@ -73,6 +74,7 @@ class Continuous:
     def know(self, subscriptions: Sequence[Subscription]) -> None:
         """Take these, before any of them that is new is opened. Not while it runs."""
         before, self._readables = self._readables, {}
+        self._names = [one.name for one in subscriptions]
         for one in subscriptions:
             known = before.get(one.name)
             if known is not None and known.subscription is one:
@@ -104,10 +106,9 @@ class Continuous:
         return None if readable is None else readable.tap
 
     def start(self) -> None:
-        """Begin, where there is anything to read back."""
-        if self._readables:
-            self._thread = LoopThread("watcher-proof", self._run)
-            self._thread.start()
+        """Begin; where there is nothing to read back, it ends by itself."""
+        self._thread = LoopThread("watcher-proof", lambda: _guarded("all", self._run()))
+        self._thread.start()
 
     async def stop(self) -> None:
         """End what runs. May be called twice."""
@@ -119,6 +120,7 @@ class Continuous:
                 log.warning("reading back does not end in time, and is left")
 
     async def _run(self) -> None:
+        await _guarded("all", self._forget())
         with SqliteJournalView(self._config.journal.path) as view:
             async with asyncio.TaskGroup() as group:
                 for one in self._readables.values():
@@ -129,6 +131,17 @@ class Continuous:
                     source, told = self._config.source, self._observer
                     scanner = Scanner(scanned, source, view, self._journal, told, wall=self._wall)
                     group.create_task(_guarded("all", scanner.run()))
+
+    async def _forget(self) -> None:
+        """Forget what was known where it is no longer looked for: nobody would bring it up to date."""
+        for name in self._names:
+            readable = self._readables.get(name)
+            stale = [] if readable is not None and readable.tap is not None else [share.note_name, alarm.note_name]
+            if readable is None or not readable.subscription.options.verify_every_seconds:
+                stale.append(rounds.note_name)
+            for note_name in stale:
+                if await self._journal.get_note(note_name(name)) is not None:
+                    await self._journal.set_note(note_name(name), None)
 
     async def _watch(self, readable: Readable, tap: Tap, view: SqliteJournalView) -> None:
         told = self._observer
@@ -161,9 +174,9 @@ class Continuous:
         written, said = None, ""
         while True:
             try:
-                text = dump(Visible(within=back.shares.within(self._now())))
+                text = share.dump(share.Visible(within=back.shares.within(self._now())))
                 if text != written:
-                    await self._journal.set_note(note_name(name), text)
+                    await self._journal.set_note(share.note_name(name), text)
                     written = text
                 await self._look_again(back, drift)
                 said = ""
@@ -189,4 +202,6 @@ async def _guarded(name: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception as error:  # noqa: BLE001 whatever it is, delivery goes on
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         log.error("no longer read back", subscription=name, error=in_one_line(error))  # noqa: TRY400 no traceback for people
