@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend_watcher.reconcile import bisect, ranges, verify
-from backend_watcher.reconcile.compare import Difference
+from backend_watcher.reconcile import bisect, looks, ranges
 from backend_watcher.reconcile.follow import Follower
 from backend_watcher.reconcile.plan import Suspect
 from backend_watcher.reconcile.report import Answer, TableResult
 from backend_watcher.reconcile.verify import Verification
 
-from .world import KEYS, World, WorldReplica, WorldSink, WorldSource, name_of, owned_time
-
-
-def world_of(seed: int, *, late: bool, busy: bool = True) -> World:
-    """A world with a past."""
-    world = World(random.Random(seed), late=late)
-    for _ in range(30):
-        world.write()
-    world.settle()
-    for _ in range(10):
-        world.step()
-    world.busy = busy
-    return world
+from .world import KEYS, World, WorldReplica, WorldSink, WorldSource, name_of, owned_time, world_of
 
 
 async def verified(world: World, sink: type[WorldSink]) -> TableResult:
@@ -184,7 +169,7 @@ def test_without_the_journal_a_load_would_be_taken_for_drift(
     sink: type[WorldSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check of the tests above can fail: this is what comparing twice does."""
-    monkeypatch.setattr(verify.Touched, "by", lambda self, suspect: False)
+    monkeypatch.setattr(looks.Touched, "by", lambda self, suspect: False)
     assert any(run(world_of(seed, late=False), sink).differences for seed in range(50))
 
 
@@ -192,59 +177,5 @@ def test_without_the_journal_a_load_would_be_taken_for_drift(
 def test_without_the_riddles_a_late_commit_would_be_taken_for_drift(
     sink: type[WorldSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "riddles", lambda *_: frozenset())
+    monkeypatch.setattr(looks, "riddles", lambda *_: frozenset())
     assert any(run(world_of(seed, late=True), sink).differences for seed in range(300))
-
-
-# Some entries only
-
-
-def suspects_of(world: World, names: Sequence[bytes]) -> list[Suspect]:
-    """Return entries with the row that had them when they were delivered, as who reads back knows it."""
-    rows: dict[bytes, str] = {}
-    for commit in world.commits:
-        for made in commit.changes:
-            if made.new is not None:
-                rows[name_of(made.new["mail"])] = str(made.new["id"])
-    return [Suspect(name, {(rows[name],)}, {rows[name].encode()}) for name in names]
-
-
-async def read_back(world: World, names: Sequence[bytes]) -> dict[bytes, Difference | None]:
-    verification = Verification(
-        "mails",
-        WorldSource(world),  # type: ignore[arg-type]
-        WorldSink(world),
-        lambda change: change,
-        Follower(world, "mails"),
-    )
-    found, _ = await verification.look_at("public.mails", suspects_of(world, names), 0)
-    return found
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, 1 << 32), st.booleans())
-def test_looked_at_by_itself_too_what_moves_is_never_drift(seed: int, late: bool) -> None:
-    world = world_of(seed, late=late)
-    names = sorted({name_of(row["mail"]) for one in world.commits for made in one.changes if (row := made.new)})
-    with owned_time(world):
-        found = asyncio.run(read_back(world, names))
-    assert not [difference for difference in found.values() if difference is not None]
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 1 << 32), st.booleans())
-def test_looked_at_by_itself_what_stands_still_and_differs_is_found(seed: int, deleted: bool) -> None:
-    world = world_of(seed, late=True, busy=False)
-    world.settle()
-    names = sorted(world.cache)
-    wrong = world.dice.choice(names) if names else None
-    if wrong is None:
-        return
-    world.cache[wrong] = b"{}"
-    if deleted:
-        del world.cache[wrong]
-    with owned_time(world):
-        found = asyncio.run(read_back(world, names))
-    kinds = {name: difference.kind for name, difference in found.items() if difference is not None}
-    assert kinds == {wrong: "missing" if deleted else "different"}
-    assert len(found) == len(names)

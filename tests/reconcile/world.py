@@ -367,3 +367,15 @@ def owned_time(world: World) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio, "sleep", world.pass_time)
         yield
+
+
+def world_of(seed: int, *, late: bool, busy: bool = True) -> World:
+    """A world with a past."""
+    world = World(random.Random(seed), late=late)
+    for _ in range(30):
+        world.write()
+    world.settle()
+    for _ in range(10):
+        world.step()
+    world.busy = busy
+    return world

@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
@@ -108,7 +108,9 @@ class OutboxSource:
             control = await connect(self._settings.dsn, purpose="control")
             for connection in (reading, control):
                 await outbox.make_ready(connection)
-            session = _Session(self._settings, self._journal, self._observer, reading, control, prepared)
+            session = _Session(
+                self._settings, self._journal, self._observer, reading, control, prepared, self._progress.set
+            )
             await run_together(
                 session.read(),
                 session.tell(self._progress, self._quiet_seconds),
@@ -137,6 +139,7 @@ class _Session:
         reading: Connection,
         control: Connection,
         prepared: Prepared,
+        marked: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._journal = journal
@@ -157,6 +160,8 @@ class _Session:
             None,
             prepared.end_lsn,
             messages=True,
+            # Written down at once: somebody waits until the journal has come there.
+            marked=marked,
             placements=self._placements,
         )
         self._messages = Messages(reading)

@@ -64,7 +64,7 @@ def is_ordered_alike(table: ReadTable) -> bool:
 
 
 async def source_parts(
-    conn: Connection, publication: str, table: ReadTable, after: Bound, count: int, part_rows: int
+    conn: Connection, publication: str | None, table: ReadTable, after: Bound, count: int, part_rows: int
 ) -> list[tuple[int, int, Bound]] | None:
     """
     Digest the next `count` rows after a key, `part_rows` of them at a time.

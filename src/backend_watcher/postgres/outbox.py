@@ -242,6 +242,17 @@ async def say(conn: Connection, prefix: str, content: str) -> None:
     await fetch_all(conn, "outbox_say", prefix=prefix, content=content)
 
 
+async def say_at(conn: Connection, prefix: str) -> str:
+    """
+    Write an empty message as a transaction of its own, and return an LSN: what was seen before is in batches up to it.
+
+    A batch begins where the WAL ends once its snapshot is taken, so each that ends above this LSN has all that.
+    """
+    row = await fetch_one(conn, "outbox_say_at", prefix=prefix)
+    assert row is not None
+    return str(row["lsn"])
+
+
 async def done(conn: Connection, journal: str, number: int, snapshot: str, end_lsn: int) -> None:
     """Tell that everything of a batch, and before it, is durable here."""
     await fetch_all(conn, "outbox_done", journal=journal, number=number, snapshot=snapshot, end_lsn=format_lsn(end_lsn))

@@ -16,7 +16,7 @@ from backend_watcher.events.message import MARK
 from backend_watcher.events.position import parse_lsn
 from backend_watcher.events.table import Table
 from backend_watcher.events.transaction import Stream
-from backend_watcher.postgres import catalog, digests, reading, row_keys
+from backend_watcher.postgres import catalog, digests, outbox, reading, row_keys
 from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadTable
 from backend_watcher.postgres.translate import translating
@@ -46,10 +46,12 @@ class Source:
     """
     Reads tables: on one session that only reads, one query at a time. Marks are written on another one.
 
+    Without a publication they are heard through an outbox.
+
     All methods raise SourceErrors.
     """
 
-    def __init__(self, dsn: str, publication: str) -> None:
+    def __init__(self, dsn: str, publication: str | None) -> None:
         self._dsn = dsn
         self._publication = publication
         self._reading: Connection | None = None
@@ -77,7 +79,8 @@ class Source:
         if self._marking is None or self._marking.closed:
             self._marking = await connect(self._dsn, purpose="verify_mark")
             await without_waiting_for_standbys(self._marking)
-        return parse_lsn(await emit_mark_at(self._marking, MARK))
+        write = emit_mark_at if self._publication is not None else outbox.say_at
+        return parse_lsn(await write(self._marking, MARK))
 
     async def table(self, name: str) -> SourceTable:
         """Look a table up. Raises SourceRefused where it is not there or not published, ConfigError without a key."""

@@ -18,27 +18,24 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
-from backend_watcher.errors import CannotVerify, ConfigError, HandlerError, SinkRejected, WatcherError
+from backend_watcher.errors import CannotVerify, ConfigError, HandlerError
 from backend_watcher.events.change import Change
 from backend_watcher.events.position import Position
 from backend_watcher.postgres.reading import Asked
 from backend_watcher.reconcile.bisect import RANGE_ROWS_MAX, Span
-from backend_watcher.reconcile.compare import Difference, Kind, compare, differs, masked_in
+from backend_watcher.reconcile.compare import Kind, compare, differs, masked_in
 from backend_watcher.reconcile.digest import NameSet
 from backend_watcher.reconcile.follow import Follower
+from backend_watcher.reconcile.looks import FORGOTTEN, OPEN, Look, Looks, Passing
 from backend_watcher.reconcile.plan import (
     ENTRIES_MAX,
     LOOKS_MAX,
-    RIDDLE_SECONDS,
-    RIDDLE_TRIES_MAX,
     Suspect,
-    Touched,
     Verdict,
     judge,
-    riddles,
     seconds_before,
 )
 from backend_watcher.reconcile.ranges import Ranges
@@ -55,30 +52,6 @@ MASKS_LOOKED_AT = 20
 
 MOVING = "changed all the time"
 HELD = "its key is held: see `watcher parked list`"
-OPEN = "a transaction was open that may have been committing"
-FORGOTTEN = "the journal no longer has what changed meanwhile"
-
-Passing = Callable[[Change], Change | None]
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """What should be held of some rows, of which rows each entry is, and the names of those that are refused."""
-
-    values: dict[bytes, bytes | None] = field(default_factory=dict)
-    suspects: dict[bytes, Suspect] = field(default_factory=dict)
-    refused: set[bytes] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Look:
-    """What one look at some entries has seen."""
-
-    source: dict[bytes, bytes | None]
-    held: dict[bytes, bytes | None]
-    touched: Touched
-    owed: Touched
-    end_lsn: int
 
 
 class Verification:
@@ -112,6 +85,7 @@ class Verification:
         self._sink = sink
         self._passing = passing
         self._follower = follower
+        self._looks = Looks(source, sink, passing, follower)
         self._where = where
         self._rate = rows_per_second_max
         self._chunk_rows = chunk_rows
@@ -154,36 +128,6 @@ class Verification:
                 result.entries = result.sink.count
                 result.seconds = time.monotonic() - begun
 
-    async def look_at(
-        self, name: str, suspects: Sequence[Suspect], since_lsn: int
-    ) -> tuple[dict[bytes, Difference | None], int]:
-        """
-        Look at some entries of a table only; return how each differs, None where it does not, and where that ended.
-
-        What touched them after `since_lsn` is asked of the journal. Those that still move, or of which it is not known,
-        are not among what is returned. That an entry has no row is sure only where `since_lsn` is from when it had one.
-        """
-        table = await self._source.table(name)
-        oldest, left, found = self._follower.oldest(), list(suspects), dict[bytes, Difference | None]()
-        for look in range(LOOKS_MAX):
-            await asyncio.sleep(seconds_before(look))
-            seen = await self._look(table, left, since_lsn, oldest)
-            if isinstance(seen, str):
-                continue
-            since_lsn, moving = seen.end_lsn, []
-            for suspect in left:
-                difference = differs(suspect.name, seen.source.get(suspect.name), seen.held[suspect.name])
-                verdict = judge(suspect, difference is not None, seen.touched, seen.owed)
-                if verdict is Verdict.MOVING:
-                    suspect.keys |= seen.touched.names.get(suspect.name, set())
-                    moving.append(suspect)
-                elif verdict is not Verdict.HELD:
-                    found[suspect.name] = difference
-            left = moving
-            if not left:
-                break
-        return found, since_lsn
-
     def _leave_out(self, name: str, error: ConfigError, names: Sequence[str]) -> None:
         """Go on without a table; raise ConfigError where there is no other."""
         self.left_out[name] = error.message
@@ -201,7 +145,7 @@ class Verification:
         self.results.append(result)
         begun, oldest = time.monotonic(), self._follower.oldest()
         now_lsn = await quiet_mark(self._source)
-        if now_lsn is None or not await self._learn_keys(table, suspects, since_lsn or now_lsn, now_lsn, oldest):
+        if now_lsn is None or not await self._looks.learn_keys(table, suspects, since_lsn or now_lsn, now_lsn, oldest):
             result.unsettled[OPEN if now_lsn is None else FORGOTTEN] += len(suspects)
             return
         # Of any rows of the table: those of the entries may be gone.
@@ -272,53 +216,18 @@ class Verification:
         self, table: SourceTable, changes: Sequence[Change], result: TableResult, one: Range, seen: NameSet
     ) -> list[Suspect]:
         """Compare the entries of rows, count those that are equal, and return the others; `seen` takes all names."""
-        found = await self._entries(table, changes, result)
+        found = await self._looks.entries(table, changes, result)
         wanted, names = found.values, list(found.values)
         if not result.extras_unknown:
             seen.add(names)
             seen.add(found.refused)
-        held = await self._held(table, names)
+        held = await self._looks.held(table, names)
         result.expired += sum(value == EXPIRED for value in held)
         wrong = {difference.name for difference in compare(wanted, names, held)}
         for name, value in zip(names, held, strict=True):
             if name not in wrong:
                 _count(one, name, wanted[name], value)
         return [found.suspects[name] for name in names if name in wrong]
-
-    async def _entries(self, table: SourceTable, changes: Sequence[Change], result: TableResult | None) -> _Wanted:
-        """Say what should be held of rows."""
-        wanted = _Wanted()
-        passed: list[tuple[Change, Change]] = []
-        for change in changes:
-            try:
-                made = self._passing(change)
-            except HandlerError as error:
-                self._refuse(wanted, change, result, error)
-                continue
-            if made is not None:
-                passed.append((change, made))
-        found = await self._sink.entries([made for _, made in passed]) if passed else ()
-        for (change, _), entry in zip(passed, found, strict=True):
-            if isinstance(entry, SinkRejected):
-                self._refuse(wanted, change, result, entry)
-                continue
-            name, value = entry
-            wanted.values[name] = value
-            suspect = wanted.suspects.setdefault(name, Suspect(name))
-            suspect.keys |= table.keys_of(change)
-            suspect.identities.add(change.key_bytes())
-        return wanted
-
-    def _refuse(self, wanted: _Wanted, change: Change, result: TableResult | None, error: WatcherError) -> None:
-        """Note a row that cannot be delivered, so that nothing is expected of it; of the first it is said why."""
-        # What stood there before it could not be is no extra entry.
-        with contextlib.suppress(SinkRejected):
-            wanted.refused.update(self._touches(change))
-        if result is None:
-            return
-        result.refused += 1
-        if result.refused == 1:
-            result.notes.append(f"a row that cannot be delivered: {type(error).__name__}")
 
     def _learn_masks(self, changes: Sequence[Change], result: TableResult) -> None:
         """Note which columns have another value behind the transforms."""
@@ -329,11 +238,6 @@ class Verification:
                 continue
             if passed is not None and passed is not change:
                 result.masked |= masked_in(change, passed)
-
-    async def _held(self, table: SourceTable, names: Sequence[bytes]) -> Sequence[bytes | None]:
-        return await self._sink.held(table.shape, names) if names else ()
-
-    # Digests
 
     async def _ranges(self, table: SourceTable, result: TableResult) -> Ranges | None:
         """Return the table's ranges, where both sides can digest what they should have in common."""
@@ -414,7 +318,7 @@ class Verification:
             reason, known_lsn = MOVING, since_lsn
             for look in range(LOOKS_MAX):
                 await asyncio.sleep(seconds_before(look))
-                seen = await self._look(table, left, known_lsn, oldest)
+                seen = await self._looks.look(table, left, known_lsn, oldest)
                 if isinstance(seen, str):
                     reason = seen
                     continue
@@ -429,7 +333,7 @@ class Verification:
         return strays
 
     def _judged(
-        self, suspects: Sequence[Suspect], seen: _Look, result: TableResult, one: Range, strays: list[Suspect] | None
+        self, suspects: Sequence[Suspect], seen: Look, result: TableResult, one: Range, strays: list[Suspect] | None
     ) -> list[Suspect]:
         """Settle what can be; return what moves, with the rows that it may be of now."""
         moving = []
@@ -453,53 +357,6 @@ class Verification:
                 result.differences.append(replace(difference, keys=tuple(sorted(suspect.keys))))
             _count(one, name, wanted, held)
         return moving
-
-    async def _look(
-        self, table: SourceTable, suspects: Sequence[Suspect], known_lsn: int, oldest: Position | None
-    ) -> _Look | str:
-        """Look at entries as `plan.py` says; return why it shows nothing where it does not."""
-        before = await self._source.running()
-        keys = tuple(sorted({key for suspect in suspects for key in suspect.keys}))
-        settled = await self._source.not_committing(before)
-        for _ in range(RIDDLE_TRIES_MAX):
-            changes, snapshot = await self._rows_of(table, keys)
-            if not riddles(before, settled, snapshot):
-                break
-            settled |= await self._source.not_committing(before - settled)
-            await asyncio.sleep(RIDDLE_SECONDS)
-        else:
-            return OPEN
-        await self._follower.delivered(await self._source.mark())
-        names = [suspect.name for suspect in suspects]
-        held = await self._held(table, names)
-        end_lsn = await self._source.mark()
-        await self._follower.captured(end_lsn)
-        touched = self._follower.touched(known_lsn, end_lsn, oldest, table, self._touches)
-        if touched is None:
-            return FORGOTTEN
-        wanted = (await self._entries(table, changes, None)).values
-        owed = self._follower.held(table, self._touches)
-        return _Look(wanted, dict(zip(names, held, strict=True)), touched, owed, end_lsn)
-
-    async def _rows_of(self, table: SourceTable, keys: tuple[tuple[str, ...], ...]) -> tuple[list[Change], str]:
-        """Read the rows with some keys, under one snapshot."""
-        if not keys:
-            # No row: a snapshot is wanted all the same, so that what is committed is known to be seen.
-            none = await self._source.read(table, Asked("false"), (), 1)
-            return [], none.snapshot
-        found = await self._source.read(table, Asked(None, keys), (), len(keys) + 1)
-        if found.more:
-            raise CannotVerify(f"{len(keys)} rows of {table.shape.full_name} are too large to be read at once")
-        return list(found.changes), found.snapshot
-
-    def _touches(self, change: Change) -> Sequence[bytes]:
-        """Name the entries of a change, as it came and as the transforms make it."""
-        names = set(self._sink.touches(change))
-        try:
-            passed = self._passing(change)
-        except HandlerError:
-            passed = None
-        return [*names.union(self._sink.touches(passed))] if passed is not None else [*names]
 
     # What has no row
 
@@ -541,24 +398,13 @@ class Verification:
         if self._extras_journal_bytes_max is not None and end_lsn - begun_lsn > self._extras_journal_bytes_max:
             result.extras_unknown = "too much was written meanwhile to tell them from new ones"
             return
-        if not await self._learn_keys(table, strays.values(), begun_lsn, end_lsn, oldest):
+        if not await self._looks.learn_keys(table, strays.values(), begun_lsn, end_lsn, oldest):
             result.unsettled[FORGOTTEN] += len(strays)
             return
         one = Range(0)
         await self._again(table, list(strays.values()), result, one, end_lsn, oldest, last=True)
         result.source.join(one.source)
         result.sink.join(one.sink)
-
-    async def _learn_keys(
-        self, table: SourceTable, suspects: Iterable[Suspect], after_lsn: int, upto_lsn: int, oldest: Position | None
-    ) -> bool:
-        """Add the rows that have had the entries since; say whether the journal still has what changed."""
-        await self._follower.captured(upto_lsn)
-        touched = self._follower.touched(after_lsn, upto_lsn, oldest, table, self._touches)
-        if touched is not None:
-            for suspect in suspects:
-                suspect.keys |= touched.names.get(suspect.name, set())
-        return touched is not None
 
 
 def _count(one: Range, name: bytes, wanted: bytes | None, held: bytes | None) -> None:

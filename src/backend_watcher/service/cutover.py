@@ -21,10 +21,10 @@ from backend_watcher.postgres.names import parse_name
 from backend_watcher.postgres.sequences import Numbers, go_on_behind, sequences_of
 from backend_watcher.reconcile.cutover import Compared, State, compare_sequences
 from backend_watcher.reconcile.follow import STALL_SECONDS_MAX, Follower
-from backend_watcher.reconcile.source import Source
 from backend_watcher.service.config import Config
 from backend_watcher.service.control import open_journal
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.sources import reading_source
 from backend_watcher.service.subscribed import subscription_of
 from backend_watcher.service.watcher import Watcher
 from backend_watcher.sinks import PostgresReplica
@@ -94,7 +94,7 @@ async def cut_over(
     sink = subscription.sink
     assert isinstance(sink, PostgresReplica)
     found = Readiness(name, sorted(subscription.route.tables - {MESSAGES}))
-    source = Source(config.source.dsn, config.source.publication)
+    source = reading_source(config.source)
     with open_journal(config) as view:
         try:
             here = [parse_name(table) for table in found.tables]

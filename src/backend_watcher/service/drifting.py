@@ -17,11 +17,12 @@ from backend_watcher.errors import ConfigError, SourceRefused, in_one_line
 from backend_watcher.reconcile.alarm import Alarms, Doubt, doubt_of, dump, load, note_name
 from backend_watcher.reconcile.compare import Difference, Kind
 from backend_watcher.reconcile.follow import Follower, JournalFile
+from backend_watcher.reconcile.looks import Looks
 from backend_watcher.reconcile.sampling import Sample
 from backend_watcher.reconcile.source import Source
-from backend_watcher.reconcile.verify import Verification
 from backend_watcher.service.config import SourceConfig
 from backend_watcher.service.readable import Readable
+from backend_watcher.service.sources import reading_source
 from backend_watcher.verifiable import ProofObserver
 
 log = structlog.get_logger("watcher")
@@ -72,13 +73,13 @@ class DriftWatch:
             tables.setdefault(one.table, []).append(one)
         if not tables:
             return
-        source, sink = Source(self._config.dsn, self._config.publication), self._readable.reader()
-        verification = self._readable.verification(source, sink, self._follower)
+        source, sink = reading_source(self._config), self._readable.reader()
+        looks = self._readable.looks(source, sink, self._follower)
         try:
             await sink.open_to_read()
             for table, several in tables.items():
                 try:
-                    await self._table(source, verification, table, several)
+                    await self._table(source, looks, table, several)
                 except (ConfigError, SourceRefused) as error:
                     # It cannot be looked at any more: nobody would ever end these alarms.
                     log.warning("entries cannot be looked at again", table=table, error=in_one_line(error))
@@ -89,7 +90,7 @@ class DriftWatch:
             await sink.close()
             await self._keep()
 
-    async def _table(self, source: Source, verification: Verification, table: str, doubts: Sequence[Doubt]) -> None:
+    async def _table(self, source: Source, looks: Looks, table: str, doubts: Sequence[Doubt]) -> None:
         key = (await source.table(table)).read.key
         by_name = {one.name: one for one in doubts}
         suspects = [suspect for one in doubts if (suspect := one.suspect(key)) is not None]
@@ -100,7 +101,7 @@ class DriftWatch:
         oldest, now_lsn = self._follower.oldest(), await source.mark()
         since_lsn = min(one.since_lsn for one in doubts)
         near = oldest is not None and oldest.commit_lsn <= since_lsn and now_lsn - since_lsn <= JOURNAL_BYTES_MAX
-        found, end_lsn = await verification.look_at(table, suspects, since_lsn if near else now_lsn)
+        found, end_lsn = await looks.look_at(table, suspects, since_lsn if near else now_lsn)
         for name, difference in found.items():
             if difference is None or near or difference.kind is not Kind.EXTRA:
                 self._note(by_name[name], difference, end_lsn)

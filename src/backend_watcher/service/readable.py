@@ -15,6 +15,7 @@ from backend_watcher.errors import ConfigError
 from backend_watcher.events.change import Change
 from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.reconcile.follow import Follower
+from backend_watcher.reconcile.looks import Looks
 from backend_watcher.reconcile.readback import Tap
 from backend_watcher.reconcile.source import Source
 from backend_watcher.reconcile.verify import Verification
@@ -101,8 +102,11 @@ class Readable:
 
     def verification(self, source: Source, sink: Verifiable, follower: Follower, **limits: Any) -> Verification:
         """Return what compares a table with what its rows are delivered as."""
+        return Verification(self.name, source, sink, self._passing, follower, **limits)
 
-        def passing(change: Change) -> Change | None:
-            return transformed(self.subscription.route, self.subscription.transforms, change)
+    def looks(self, source: Source, sink: Verifiable, follower: Follower) -> Looks:
+        """Return what looks at single entries."""
+        return Looks(source, sink, self._passing, follower)
 
-        return Verification(self.name, source, sink, passing, follower, **limits)
+    def _passing(self, change: Change) -> Change | None:
+        return transformed(self.subscription.route, self.subscription.transforms, change)

@@ -26,16 +26,18 @@ from backend_watcher.events.position import parse_lsn
 from backend_watcher.reconcile.compare import Difference, Kind
 from backend_watcher.reconcile.extras import keys_of_extras
 from backend_watcher.reconcile.follow import STALL_SECONDS_MAX, Follower
+from backend_watcher.reconcile.looks import Passing
 from backend_watcher.reconcile.plan import Suspect
 from backend_watcher.reconcile.repair import Key, Plan, plan, portions, to_be_found
 from backend_watcher.reconcile.report import TableResult
 from backend_watcher.reconcile.source import Source
-from backend_watcher.reconcile.verify import Passing, Verification
+from backend_watcher.reconcile.verify import Verification
 from backend_watcher.service.backfilling import backfills
 from backend_watcher.service.config import Config
 from backend_watcher.service.control import open_journal
 from backend_watcher.service.declared import wanted_of
 from backend_watcher.service.operate import operate, who
+from backend_watcher.service.sources import reading_source
 from backend_watcher.service.steering import REPAIR, Request
 from backend_watcher.service.subscribed import subscription_of
 from backend_watcher.service.verifying import Proof
@@ -125,7 +127,7 @@ async def _sides(config: Config, subscription: Subscription) -> AsyncIterator[tu
     sink = subscription.sink
     if not isinstance(sink, Verifiable):
         raise ConfigError([f"subscription {subscription.name!r} cannot be verified"])
-    source = Source(config.source.dsn, config.source.publication)
+    source = reading_source(config.source)
     try:
         await sink.open_to_read()
         yield source, sink

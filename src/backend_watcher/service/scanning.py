@@ -34,6 +34,7 @@ from backend_watcher.reconcile.rounds import (
 from backend_watcher.reconcile.source import Source
 from backend_watcher.service.config import SourceConfig
 from backend_watcher.service.readable import Readable, tables_of
+from backend_watcher.service.sources import reading_source
 from backend_watcher.verifiable import ProofObserver, Verifiable
 
 POLL_SECONDS_MAX = 60.0
@@ -104,7 +105,7 @@ class Scanner:
     async def _scan(self, readable: Readable) -> None:
         """Scan what is left of a subscription's tables."""
         name, scans = readable.name, self._scans[readable.name]
-        source, sink = Source(self._config.dsn, self._config.publication), readable.reader()
+        source, sink = reading_source(self._config), readable.reader()
         tables = tables_of(readable.subscription)
         extent: _Extent | None = None
         try:

@@ -16,7 +16,8 @@ from backend_watcher.events.position import format_lsn
 from backend_watcher.postgres import outbox, outbox_install, outbox_preflight, preflight
 from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.findings import Report, Wish
-from backend_watcher.service.config import Config
+from backend_watcher.reconcile.source import Source as ReadingSource
+from backend_watcher.service.config import Config, SourceConfig
 from backend_watcher.service.subscribed import full_name
 
 SourceSettings: TypeAlias = LogicalSettings | OutboxSettings | NotifySettings
@@ -69,6 +70,11 @@ def settings_of(config: Config, tables: tuple[str, ...], *, messages: bool, adop
         allow_superuser=source.allow_superuser,
         prepared_seconds_max=source.prepared_seconds_max,
     )
+
+
+def reading_source(source: SourceConfig) -> ReadingSource:
+    """Return what reads tables beside the stream, to compare them."""
+    return ReadingSource(source.dsn, source.publication if source.kind == "logical" else None)
 
 
 def spill_of(journal: Path) -> Path:

@@ -19,11 +19,11 @@ from backend_watcher.reconcile.compare import Kind
 from backend_watcher.reconcile.follow import STALL_SECONDS_MAX, Follower
 from backend_watcher.reconcile.page import page
 from backend_watcher.reconcile.report import Answer, TableResult, answer_of
-from backend_watcher.reconcile.source import Source
 from backend_watcher.reconcile.verify import CHUNK_ROWS, Verification
 from backend_watcher.service.config import Config
 from backend_watcher.service.control import open_journal
 from backend_watcher.service.declared import wanted_of
+from backend_watcher.service.sources import reading_source
 from backend_watcher.service.subscribed import full_name, subscription_of
 from backend_watcher.service.watcher import Watcher
 from backend_watcher.verifiable import Verifiable
@@ -189,7 +189,7 @@ async def _one(
 
     sink = subscription.sink
     assert isinstance(sink, Verifiable)
-    source = Source(config.source.dsn, config.source.publication)
+    source = reading_source(config.source)
     follower = Follower(view, subscription.name, asked.stall_seconds_max)
     verification = Verification(
         subscription.name,

@@ -137,6 +137,11 @@ LIMIT %(limit)s::bigint;
 -- Write a message, as a transaction of its own.
 SELECT watcher.outbox_say(%(prefix)s::text, %(content)s::text);
 
+-- name: outbox_say_at
+-- Write an empty message, as a transaction of its own, and say where the WAL ended before.
+SELECT lsn::text FROM (SELECT pg_current_wal_insert_lsn() AS lsn) AS here,
+       LATERAL (SELECT watcher.outbox_say(%(prefix)s::text, '')) AS said;
+
 -- name: outbox_shapes
 -- How tables looked.
 SELECT DISTINCT ON (shape) shape, relation::bigint, schema, name, columns
