@@ -56,3 +56,15 @@ async def test_what_was_done_by_hand_is_found_and_nothing_else(heard: Stage) -> 
     proof = await heard.verify("plain")
     found = {one.name: str(one.kind) for one in proof.results[0].differences}
     assert found == {b"i:7": "missing", b"i:8": "different", b"i:900": "extra"}
+    done = subprocess.run(
+        [sys.executable, "-m", "backend_watcher", "repair", "plain", "--app", str(PROGRAM), "--yes"],
+        cwd=heard.folder,
+        env=heard.environ,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert heard.entries("i") == 500
+    assert (await heard.verify("plain")).answer is Answer.EQUAL
