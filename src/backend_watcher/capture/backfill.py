@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -27,7 +27,7 @@ from backend_watcher.capture.backfill_jobs import (
 )
 from backend_watcher.capture.intake import Describer
 from backend_watcher.capture.pace import Backlog, Size, pages_size, pause_after, rows_size
-from backend_watcher.capture.placing import Placed, Placements
+from backend_watcher.capture.placing import Placed, Placement, Placements
 from backend_watcher.capture.window import Window
 from backend_watcher.contracts import Journal
 from backend_watcher.decode.fetched import cells_of, fetched_rows, gone_rows
@@ -97,6 +97,15 @@ class Backfills:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A chunk that was read, None where the table was altered meanwhile, and the place where it is expected."""
+
+    placement: Placement
+    chunk: ReadChunk | None
+    seconds: float
+
+
 class _One:
     """One backfill on its way."""
 
@@ -118,6 +127,7 @@ class _One:
         self._size: Size = rows_size()
         self._backlog = Backlog()
         self._conn: Connection | None = None
+        self._ahead: asyncio.Task[_Fetched] | None = None
 
     async def run(self) -> None:
         """Read the table to its end, until paused or cancelled, or until it fails for good."""
@@ -169,18 +179,19 @@ class _One:
                 if conn.closed:
                     return
         finally:
+            if self._ahead is not None:
+                # The session is closed anyway, and nobody is to wait for an answer.
+                self._ahead.cancel()
+            await self._drop_ahead()
             self._placements.close(table.full_name, window)
 
     async def _chunk(self, conn: Connection, table: ReadTable, window: Window) -> ReadTable:
-        """Read a chunk and see it into the stream; return the table as it is now."""
+        """See a chunk into the stream, while the next one is read; return the table as it is now."""
         job, begun = self._job, time.monotonic()
-        content = self._content()
-        shape = await self._describer.table(_relation(table))
-        placement = self._placements.expect(content, window, shape)
+        ahead, self._ahead = self._ahead, None
+        fetched = await (ahead or self._fetch(conn, table, window, job.after))
+        chunk, placement = fetched.chunk, fetched.placement
         try:
-            asked = Asked(job.where, job.keys, gone=job.removes and not job.after)
-            chunk = await reading.read_chunk(conn, self._publication, table, asked, job.after, self._size.value)
-            took = time.monotonic() - begun
             if chunk is None:
                 await self._save(replace(job, again=job.again + 1))
                 return await self._describe(conn)
@@ -189,9 +200,12 @@ class _One:
                 return table
             placed = Placed()
             if chunk.lines or chunk.gone:
-                placement.fill(*_messages(table, shape, chunk), snapshot, exact=chunk.exact)
+                placement.fill(*_messages(table, placement.table, chunk), snapshot, exact=chunk.exact)
                 probes.reach("backfill.before_mark")
-                await self._mark(conn, content)
+                # What came before is noted by now, so no more than this chunk can come twice.
+                await self._mark(conn, placement.content)
+                if chunk.more and not conn.closed and job.rows_per_second_max is None:
+                    self._ahead = asyncio.create_task(self._fetch(conn, table, window, _end_of(table, chunk)))
                 async with asyncio.timeout(PLACE_SECONDS_MAX):
                     placed = await placement.done
                 probes.reach("backfill.placed")
@@ -199,15 +213,39 @@ class _One:
             self._placements.forget(placement)
         window.forget(snapshot)
         if placed.again:
+            await self._drop_ahead()
             await self._save(replace(job, again=job.again + 1))
             await asyncio.sleep(AGAIN_SECONDS)
             return await self._describe(conn) if not conn.closed else table
-        self._size.took(took, placed.size_bytes, full=chunk.more)
+        self._size.took(fetched.seconds, placed.size_bytes, full=chunk.more)
         await self._placed(table, chunk, placed)
         pause = pause_after(len(chunk.lines), time.monotonic() - begun, job.rows_per_second_max)
         if pause and self._job.state is BackfillState.RUNNING:
             await asyncio.sleep(pause)
         return table
+
+    async def _fetch(self, conn: Connection, table: ReadTable, window: Window, after: tuple[str, ...]) -> _Fetched:
+        """Read the chunk behind a key. It is announced before, so that what the stream says of the table is heard."""
+        job, begun = self._job, time.monotonic()
+        shape = await self._describer.table(_relation(table))
+        placement = self._placements.expect(self._content(), window, shape)
+        try:
+            asked = Asked(job.where, job.keys, gone=job.removes and not after)
+            chunk = await reading.read_chunk(conn, self._publication, table, asked, after, self._size.value)
+        except BaseException:
+            self._placements.forget(placement)
+            raise
+        return _Fetched(placement, chunk, time.monotonic() - begun)
+
+    async def _drop_ahead(self) -> None:
+        """Let what was read ahead be: it is read again, if it is wanted."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        # Waited for: a question that is given up in the middle leaves a session of no use.
+        await asyncio.wait([ahead])
+        if not ahead.cancelled() and ahead.exception() is None:
+            self._placements.forget(ahead.result().placement)
 
     async def _mark(self, conn: Connection, content: bytes) -> None:
         if not conn.closed:
