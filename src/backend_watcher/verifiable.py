@@ -95,8 +95,8 @@ class Digesting(Verifiable, Protocol):
 
     async def names_between(
         self, table: Table, key: Sequence[str], low: Bound, high: Bound
-    ) -> tuple[Sequence[Name], Bound]:
-        """Return some names in a range, and above which key to ask for the next ones, () after the last."""
+    ) -> tuple[Sequence[tuple[Name, Bound]], Bound]:
+        """Return some names in a range with their keys, and above which to ask for the next ones, () after the last."""
         ...
 
 

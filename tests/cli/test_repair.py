@@ -52,7 +52,10 @@ def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found = {b"order:77": ("77",), b"order:x": "its name says nothing"}
         return [plan("cache", one.table, one.differences, found)] if one.differences else []  # type: ignore[arg-type]
 
-    async def repair(_: object, __: object, before: Proof, plans: list[Plan], *, reason: str) -> Repaired:
+    async def repair(
+        _: object, __: object, before: Proof, plans: list[Plan], *, reason: str, tell: Callable[[str], object]
+    ) -> Repaired:
+        tell("repair 7 of public.orders: asked for")
         told.append(f"repair {len(plans)} {reason}")
         one = TableResult("cache", "public.orders", complete=True)
         one.differences = [STRANGE]
@@ -78,7 +81,9 @@ def test_with_yes_it_is_done_and_shown_afterwards(run: Run, asked: list[str]) ->
     done = run("repair", "--yes", "--reason", "by hand")
     assert asked == ["verify None None None", "repair 1 by hand"]
     assert done.code == 5
-    assert "order:x" in done.out.partition("afterwards:")[2]
+    asked_for, _, afterwards = done.out.partition("afterwards:")
+    assert "repair 7 of public.orders: asked for" in asked_for
+    assert "order:x" in afterwards
     plain = run("repair", "--yes", "--json").json
     assert (plain["repaired"], plain["exit_code"], plain["plans"][0]["read_again"]) == (True, 5, 12)
     assert run("repair", "--json").json["repaired"] is False

@@ -29,9 +29,15 @@ async def described(conn: Connection, name: str = "a") -> ReadTable:
 
 
 async def chunk(
-    conn: Connection, table: ReadTable, after: Sequence[str] = (), size: int = 3, asked: Asked = ALL
+    conn: Connection,
+    table: ReadTable,
+    after: Sequence[str] = (),
+    size: int = 3,
+    asked: Asked = ALL,
+    *,
+    gone: bool = False,
 ) -> ReadChunk:
-    found = await read_chunk(conn, "p", table, asked, after, size)
+    found = await read_chunk(conn, "p", table, asked, after, size, gone=gone)
     assert found is not None
     assert conn.pgconn.transaction_status == 0
     return found
@@ -146,18 +152,18 @@ async def test_keys_that_no_row_has_are_said_under_the_same_snapshot(conn: Conne
         "CREATE PUBLICATION p FOR TABLE a WITH (publish_via_partition_root = true)",
     )
     table = await described(conn)
-    asked = Asked(keys=(("3",), ("9",), ("77",)), gone=True)
-    found = await chunk(conn, table, (), 5, asked)
+    asked = Asked(keys=(("3",), ("9",), ("77",)))
+    found = await chunk(conn, table, (), 5, asked, gone=True)
     assert (found.lines, found.gone, found.exact) == ([b"3\t3\n", b"9\t9\n"], [b"77\n"], True)
     # A chunk that leaves rows for the next one says all that are gone.
-    found = await chunk(conn, table, (), 1, asked)
+    found = await chunk(conn, table, (), 1, asked, gone=True)
     assert (found.lines, found.gone, found.more) == ([b"3\t3\n"], [b"77\n"], True)
 
 
 async def test_without_a_key_nobody_can_say_what_is_gone(conn: Connection) -> None:
     await make(conn, "CREATE TABLE a (id int)", "CREATE PUBLICATION p FOR TABLE a")
     with pytest.raises(SourceRefused, match=r"public\.a has no key"):
-        await chunk(conn, await described(conn), (), 5, Asked(keys=(("3",),), gone=True))
+        await chunk(conn, await described(conn), (), 5, Asked(keys=(("3",),)), gone=True)
 
 
 async def test_pages_of_every_partition_follow_each_other(conn: Connection) -> None:

@@ -6,8 +6,18 @@ import json
 
 import pytest
 
+from backend_watcher.events.position import Position
 from backend_watcher.reconcile.compare import Difference, Kind
-from backend_watcher.reconcile.report import DIFFERENCES_MAX, RANGES_KEPT, Answer, Range, TableResult, answer_of
+from backend_watcher.reconcile.report import (
+    DIFFERENCES_MAX,
+    RANGES_KEPT,
+    Answer,
+    Begun,
+    Range,
+    TableResult,
+    answer_of,
+)
+from backend_watcher.verifiable import EXPIRED
 
 DRIFT = Difference(b"a:1", Kind.MISSING, b'{"id": 1}', None)
 
@@ -48,7 +58,21 @@ def test_it_is_plain() -> None:
         "sink": None,
         "keys": [],
     }
-    assert (plain["verdict"], plain["position"]) == ("different", None)
+    assert (plain["verdict"], plain["position"], plain["begun"]) == ("different", None, None)
+
+
+def test_the_keys_of_rows_are_said_where_nothing_masks_them() -> None:
+    one = TableResult("cache", "public.a", key=("id", "mail"), begun=Begun(0x1_00000002, Position(1, 7)))
+    one.differences = [Difference(b"a:1", Kind.MISSING, b"{}", None, (("1", "ann"), ("2", "bob")))]
+    assert one.as_plain()["differences"][0]["keys"] == [["1", "ann"], ["2", "bob"]]
+    begun = json.loads(json.dumps(one.as_plain()))["begun"]
+    assert begun == {"lsn": "1/2", "journal": "0/1:7"}
+    assert Begun.of_plain(begun) == one.begun
+    assert Begun.of_plain({"lsn": "1/2", "journal": None}) == Begun(one.begun.lsn, None)
+    one.masked = {"note"}
+    assert one.as_plain()["differences"][0]["keys"] != []
+    one.masked = {"note", "mail"}
+    assert one.as_plain()["differences"][0]["keys"] == []
 
 
 def test_ranges_are_summed_up_and_the_first_of_them_listed() -> None:
@@ -60,6 +84,23 @@ def test_ranges_are_summed_up_and_the_first_of_them_listed() -> None:
     assert one.source.count == RANGES_KEPT + 1
 
 
+def test_what_has_expired_counts_on_neither_side() -> None:
+    one = Range(3)
+    for wanted, held in ((b"1", b"1"), (b"1", None), (None, b"1"), (b"1", EXPIRED)):
+        one.count(b"a", wanted, held)
+    assert (one.source.count, one.sink.count) == (2, 2)
+    assert one.source == one.sink
+
+
 def test_so_many_differences_are_enough() -> None:
     assert result(differences=DIFFERENCES_MAX).full
     assert not result(differences=1).full
+
+
+def test_where_it_was_begun_is_noted_at_its_end() -> None:
+    one = result(complete=False)
+    one.ended(7, Position(1, 0))
+    assert (one.complete, one.begun) == (True, Begun(7, Position(1, 0)))
+    many = result(complete=False, differences=DIFFERENCES_MAX)
+    many.ended(None, None)
+    assert (many.complete, many.begun) == (False, None)

@@ -12,7 +12,7 @@ import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.reconcile.bisect import PART_ROWS
-from backend_watcher.reconcile.compare import Kind
+from backend_watcher.reconcile.compare import MASKED, Kind
 from backend_watcher.reconcile.report import Answer
 from backend_watcher.service.config import load_config
 from backend_watcher.service.load import load_watcher
@@ -40,7 +40,7 @@ ALTER TABLE bag REPLICA IDENTITY FULL;
 """
 ROWS = 20_000
 FILL = f"INSERT INTO items SELECT n, 1, 'note ' || n, n / 7.0, now() FROM generate_series(1, {ROWS}) n"
-UNDER_LOAD = repeats(3, 100)
+UNDER_LOAD = repeats(2, 100)
 
 
 class Stage:
@@ -205,7 +205,8 @@ async def test_rows_that_a_transform_made_are_verified_one_by_one(empty: Stage) 
     proof = await empty.verify("loud", chunk_rows=30)
     assert found(proof) == {'["2"]': "different", '["4"]': "missing", '["5"]': "extra", '["-1"]': "extra"}
     two = shown(proof)['["2"]']
-    assert (two["source"]["note"], two["sink"]["note"]) == ("NOTE 2", "note 2")
+    # What a transform writes otherwise may be what nobody is to see.
+    assert (two["source"]["note"], two["sink"]["note"]) == ("NOTE 2", MASKED)
 
 
 async def test_keys_of_text_in_an_order_of_their_own(empty: Stage) -> None:
@@ -248,7 +249,7 @@ def rewrite(connection: Any, client: Client) -> None:
     """Change, delete and make rows again, hot ones and others, and give rows other keys."""
     dice = client.dice
     # Each client has keys of its own, so that no two wait for each other.
-    key = 3 * dice.choice((dice.randint(0, 1), dice.randint(0, 600))) + client.number + 1
+    key = 3 * (dice.randint(0, 1) if dice.random() < 0.1 else dice.randint(0, 6000)) + client.number + 1
     row = client.row(key)
     with connection.transaction(force_rollback=dice.random() < 0.1):
         what = dice.random()
@@ -270,15 +271,15 @@ def rewrite(connection: Any, client: Client) -> None:
 async def test_a_running_load_is_never_taken_for_drift(empty: Stage) -> None:
     empty.run(FILL)
     empty.filled("items", ROWS)
-    again = 0
+    again = {"copy": 0, "loud": 0}
     with Workload(empty.dsn, "verify", rewrite, clients=3, pause_seconds=0.001) as load:
         for run in range(UNDER_LOAD):
             for name in ("copy", "loud"):
-                proof = await empty.verify(name, "items", chunk_rows=1000)
+                proof = await empty.verify(name, "items")
                 assert found(proof) == {}, (run, name, proof.as_plain())
                 assert proof.error is None
                 assert only(proof).by_digests == (name == "copy")
-                again += only(proof).looked_again
+                again[name] += only(proof).looked_again
         # What is drift is found all the same, though its neighbours move.
         empty.run("INSERT INTO items VALUES (50000, 1, 'still'), (50001, 1, 'still')")
         until(lambda: empty.count("items WHERE id >= 50000")() == 2, "two more")
@@ -287,4 +288,4 @@ async def test_a_running_load_is_never_taken_for_drift(empty: Stage) -> None:
         drift = await empty.verify(table="items")
         load.stop()
     assert found(drift) == {'["50000"]': "missing", '["50001"]': "different", '["50002"]': "extra"}
-    assert again > 0
+    assert min(again.values()) > 0

@@ -331,10 +331,11 @@ class WorldReplica(WorldSink):
 
     async def names_between(
         self, table: Table, key: Sequence[str], low: Bound, high: Bound
-    ) -> tuple[Sequence[bytes], Bound]:
+    ) -> tuple[Sequence[tuple[bytes, Bound]], Bound]:
         await self._world.pass_time()
         keys = sorted(key for key in self._world.copy if _within(key, low, high))
-        return [_key_name(key) for key in keys[:2]], (str(keys[1]),) if len(keys) > 2 else ()
+        names = [(_key_name(key), (str(key),)) for key in keys[:2]]
+        return names, names[1][1] if len(keys) > 2 else ()
 
 
 def _within(key: int, low: Bound, high: Bound) -> bool:

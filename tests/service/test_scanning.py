@@ -43,7 +43,7 @@ class Stage:
         self.published = True
         self.failing: dict[str, WatcherError] = {}
         self.asked: list[str] = []
-        patch.setattr(scanning, "Source", lambda *_: _Tables(self))
+        patch.setattr(scanning, "reading_source", lambda *_: _Tables(self))
 
     def scanner(self, **tables: list[str]) -> Scanner:
         """Return what scans subscriptions, with their tables; each is the one table of the world."""

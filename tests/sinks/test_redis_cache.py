@@ -14,6 +14,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backend_watcher.decode.tables import make_table
 from backend_watcher.errors import ConfigError, PartlyWritten, SinkRejected, SinkUnavailable
 from backend_watcher.events.change import INSERT, Change
 from backend_watcher.events.row import UNCHANGED
@@ -473,4 +474,8 @@ def test_it_says_which_row_an_entry_is_of() -> None:
     ]
     for of, key in ((items, "p:{note}"), (items, "p:{id}:{note}"), (pairs, "p:{a}")):
         assert RedisCache(key).keys_of(of, [b"p:7:8"]) == [f"{key!r} is not made from the primary key"]
+    # A delete of its row would be refused.
+    insert_only = make_table(7, "public", "items", "n", [("id", 20, -1, False)], ["id"])
+    (why,) = RedisCache("p:{id}").keys_of(insert_only, [b"p:7"])
+    assert "key_unavailable" in str(why)
     assert RedisCache("p:{b}:{a}").keys_of(pairs, [b"p:1:2"]) == [{"b": "1", "a": "2"}]

@@ -230,8 +230,9 @@ class _One:
         shape = await self._describer.table(_relation(table))
         placement = self._placements.expect(self._content(), window, shape)
         try:
-            asked = Asked(job.where, job.keys, gone=job.removes and not after)
-            chunk = await reading.read_chunk(conn, self._publication, table, asked, after, self._size.value)
+            asked, gone = Asked(job.where, job.keys), job.removes and not after
+            size = self._size.value
+            chunk = await reading.read_chunk(conn, self._publication, table, asked, after, size, gone=gone)
         except BaseException:
             self._placements.forget(placement)
             raise

@@ -55,7 +55,7 @@ def repair(
     # Who has ended the verifying wants nothing done.
     can = any(not one.is_empty for one in done.plans) and (proof is not None or not done.before.interrupted)
     if can and (yes or (not json and _agreed())):
-        done = asyncio.run(_do(found, watcher, done, reason))
+        done = asyncio.run(_do(found, watcher, done, reason, show_it=not json))
     elif can and not json:
         print_lines(["nothing was changed; with --yes it is done"])
     if json:
@@ -95,10 +95,14 @@ async def _look(
     return Repaired(before, plans)
 
 
-async def _do(config: Config, watcher: Watcher | None, found: Repaired, reason: str) -> Repaired:
+async def _do(config: Config, watcher: Watcher | None, found: Repaired, reason: str, *, show_it: bool) -> Repaired:
     from backend_watcher.service.repairing import repair
 
-    return await repair(config, watcher, found.before, found.plans, reason=reason)
+    def tell(said: str) -> None:
+        if show_it:
+            print_lines([said])
+
+    return await repair(config, watcher, found.before, found.plans, reason=reason, tell=tell)
 
 
 def _agreed() -> bool:

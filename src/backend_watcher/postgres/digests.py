@@ -1,9 +1,11 @@
 """
 Digests of rows by ranges of their keys, computed where the rows are.
 
-A row's digest is 64 bits of a hash of its columns as their types write them; that of rows is the sum, which asks for no
-order and shows a row that is there twice. It is `hashtextextended`, the hash of hash partitions, which every server
-since 11 computes alike on the same kind of machine: whether two do so is asked (`way_of`) and not believed.
+A row's digest is 64 bits of a hash of its columns; that of rows is the sum, which asks for no order and shows a row
+that is there twice. It is the hash of hash partitions, which all servers compute alike on the same kind of machine:
+whether two do so is asked (`way_of`) and not believed. Columns of types whose values are equal only where they print
+the same are hashed as they are, which is fast; of all others what they print is hashed (1.0 is 1.00, and prints
+otherwise).
 
 A range is everything above one key and up to another. Both sides have to mean the same rows by it, so its ends have to
 be of types that are ordered alike everywhere, and not by a collation or by the order in which an enum was made.
@@ -24,7 +26,7 @@ from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.names import quote
 from backend_watcher.postgres.printed import fetch
 from backend_watcher.postgres.reading import ReadTable
-from backend_watcher.postgres.replica_reading import TargetRows
+from backend_watcher.postgres.replica_reading import AS_THEY_COME, TargetRows
 from backend_watcher.postgres.translate import translating
 
 QUERY_SECONDS_MAX = 5
@@ -40,8 +42,30 @@ bool, bytea, int8, int2, int4, oid, cidr, float4, float8, macaddr8, macaddr, ine
 numeric, uuid, pg_lsn.
 """
 
+HASHED_AS_THEY_ARE = {
+    16: "boolean",
+    17: "bytea",
+    20: "bigint",
+    21: "smallint",
+    23: "integer",
+    25: "text",
+    26: "oid",
+    1043: "character varying",
+    1082: "date",
+    1083: "time without time zone",
+    1114: "timestamp without time zone",
+    1184: "timestamp with time zone",
+    2950: "uuid",
+}
+"""Types by number, as the source knows them, and by name, as the target does."""
+
+# Each of these types once, and one that is printed. The last step mixes: the hash of a record adds up those of
+# its columns, so two rows that swap a value would have the same sum.
 _WAY = b"""
-SELECT current_setting('server_encoding') || ' ' || hashtextextended('watcher' COLLATE "C", 0)::text
+SELECT current_setting('server_encoding') || ' ' || hashint8extended(hash_record_extended(ROW(
+    true, '\\x01'::bytea, 1::bigint, 2::smallint, 3::int, 'text' COLLATE "C", 4::oid, 'v'::varchar COLLATE "C",
+    '2026-01-02'::date, '12:34'::time, '2026-01-02 12:34'::timestamp, '2026-01-02 12:34+00'::timestamptz,
+    '6f8f9d3c-0000-4000-8000-000000000001'::uuid, ROW(1.50)::text COLLATE "C"), 0), 0)::text
 """
 
 Bound = tuple[str, ...]
@@ -106,7 +130,7 @@ def _source_query(table: ReadTable, after: Bound, count: int, part_rows: int) ->
         part=sql.Literal(part_rows),
         ends=sql.SQL(", ").join(ends),
         kept=sql.SQL(", ").join(kept),
-        digest=sql.SQL(_digest([column.name for column in table.columns])),
+        digest=sql.SQL(_digest([(c.name, HASHED_AS_THEY_ARE.get(c.type_oid, "")) for c in table.columns])),
         key=key,
         only=sql.SQL("" if table.kind == "p" else "ONLY "),
         table=sql.Identifier(table.schema, table.name),
@@ -164,13 +188,23 @@ async def _target_closed(
 
 def _target_sum(rows: TargetRows) -> str:
     assert rows.target is not None
-    return f"SELECT count(*), sum({_digest(rows.columns)}) FROM {rows.target.quoted} t"
+    digest = _digest([(name, rows.target.columns[name].type) for name in rows.columns])
+    return f"SELECT count(*), sum({digest}) FROM {rows.target.quoted} t"
 
 
-def _digest(columns: Sequence[str]) -> str:
-    """Write the digest of a row of `t`."""
-    cells = ", ".join(f"t.{quote(name)}" for name in columns)
-    return f'hashtextextended(ROW({cells})::text COLLATE "C", 0)'
+def _digest(columns: Sequence[tuple[str, str]]) -> str:
+    """Write the digest of a row of `t`, of columns and the names of their types."""
+    cells, printed = [], []
+    for name, kind in columns:
+        if kind not in HASHED_AS_THEY_ARE.values():
+            printed.append(f"t.{quote(name)}")
+        elif kind in AS_THEY_COME:
+            cells.append(f't.{quote(name)} COLLATE "C"')
+        else:
+            cells.append(f"t.{quote(name)}")
+    if printed:
+        cells.append(f'ROW({", ".join(printed)})::text COLLATE "C"')
+    return f"hashint8extended(hash_record_extended(ROW({', '.join(cells)}), 0), 0)"
 
 
 def _k(number: int) -> sql.Identifier:

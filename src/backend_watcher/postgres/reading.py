@@ -83,13 +83,12 @@ class Asked:
     """
     Which rows: those that an SQL condition holds for, with some keys, or up to a key.
 
-    A key is a text for each of its columns. With `gone`, those of the keys that no row has are asked for too.
+    A key is a text for each of its columns.
     """
 
     where: str | None = None
     keys: tuple[tuple[str, ...], ...] = ()
     upto: tuple[str, ...] = ()
-    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +148,27 @@ async def describe(conn: Connection, publication: str | None, oid: int) -> ReadT
 
 
 async def read_chunk(
-    conn: Connection, publication: str | None, table: ReadTable, asked: Asked, after: Sequence[str], size: int
+    conn: Connection,
+    publication: str | None,
+    table: ReadTable,
+    asked: Asked,
+    after: Sequence[str],
+    size: int,
+    *,
+    gone: bool = False,
 ) -> ReadChunk | None:
     """
     Read the next `size` rows after a key, or what lies on the next `size` pages of a table without one.
 
-    `after` is what the last chunk ended with, () at the beginning. Returns None where the table was altered
+    `after` is what the last chunk ended with, () at the beginning. With `gone` those of the keys asked for that no row
+    has are said too, all of them, under the same snapshot. Returns None where the table was altered
     meanwhile: describe it again. Raises a SourceError.
     """
     with translating():
         try:
             await conn.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot = await running_now(conn)
-            gone, exact = await _gone(conn, table, asked) if asked.gone else ((), True)
+            keys, exact = await _gone(conn, table, asked) if gone else ((), True)
             chunk = await (_by_key if table.key else _by_pages)(conn, snapshot, table, asked, after, size)
             if not conn.closed:
                 # The lock that COPY took is still held: nobody can have altered the table since.
@@ -172,7 +179,7 @@ async def read_chunk(
         finally:
             if not conn.closed and conn.pgconn.transaction_status:
                 await conn.rollback()
-    return replace(chunk, gone=gone, exact=exact)
+    return replace(chunk, gone=keys, exact=exact)
 
 
 async def _gone(conn: Connection, table: ReadTable, asked: Asked) -> tuple[Sequence[bytes], bool]:

@@ -166,7 +166,7 @@ async def target_rows(conn: Connection, table: Table, schema: str, *, create: bo
         return TargetRows(table, None, key, "there is no such table yet", False)
     if target is None or not create or all(column.name in target.columns for column in table.columns):
         target = await target_of(conn, table, schema, create=False)
-    unlike = await _unlike(conn, table, target)
+    unlike, as_text = await _unlike(conn, table, target)
     for name in key:
         if name in unlike:
             raise ConfigError(
@@ -176,17 +176,17 @@ async def target_rows(conn: Connection, table: Table, schema: str, *, create: bo
     rows = await ask(conn, "replica_orders", schema=schema, name=table.name)
     orders = [tuple(row["columns"]) for row in rows if frozenset(row["columns"] or ()) == frozenset(key)]
     order = orders[0] if orders and key not in orders else key
-    made = TargetRows(table, target, order, "", not unlike)
-    if unlike:
-        made.fault = f"{', '.join(sorted(unlike))} of another type there"
+    made = TargetRows(table, target, order, "", not unlike | as_text)
+    if unlike or as_text:
+        made.fault = f"{', '.join(sorted(unlike | as_text))} of another type there"
     elif made.lacking:
         made.fault, made.alike = "columns are not there yet", False
     return made
 
 
-async def _unlike(conn: Connection, table: Table, target: Target) -> set[str]:
+async def _unlike(conn: Connection, table: Table, target: Target) -> tuple[set[str], set[str]]:
     """
-    Return the columns that print a value otherwise than the source does.
+    Return the columns that print a value otherwise than the source does, and those that print it alike, as text.
 
     A type that not every PostgreSQL has is taken for the same one: nothing depends on it but how fast it goes.
     """
@@ -196,7 +196,7 @@ async def _unlike(conn: Connection, table: Table, target: Target) -> set[str]:
         conn, "replica_type_names", oids=[column.type_oid for column in columns], modifiers=[-1] * len(columns)
     )
     bare = {row["number"]: row["type"] for row in plain}
-    unlike = set()
+    unlike, as_text = set(), set()
     for number, (column, written) in enumerate(zip(columns, full, strict=True), 1):
         there = target.columns[column.name]
         source = bare.get(number, UNKNOWN_TYPE)
@@ -204,4 +204,6 @@ async def _unlike(conn: Connection, table: Table, target: Target) -> set[str]:
         wider = {source, there.type} <= INTEGERS or there.type in AS_THEY_COME
         if not (same or wider or written == UNKNOWN_TYPE):
             unlike.add(column.name)
-    return unlike
+        elif there.type in AS_THEY_COME and source not in AS_THEY_COME:
+            as_text.add(column.name)
+    return unlike, as_text

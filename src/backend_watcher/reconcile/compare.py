@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +34,10 @@ class Difference:
     source: bytes | None
     sink: bytes | None
     keys: tuple[tuple[str, ...], ...] = ()
+
+    def of_rows(self, keys: AbstractSet[tuple[str, ...]]) -> Difference:
+        """Return the same with the rows that it may be of."""
+        return replace(self, keys=tuple(sorted(keys)))
 
 
 def differs(name: bytes, source: bytes | None, sink: bytes | None) -> Difference | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from backend_watcher.errors import CannotVerify, HandlerError, SinkRejected, WatcherError
 from backend_watcher.events.change import Change
@@ -14,12 +13,15 @@ from backend_watcher.postgres.reading import Asked
 from backend_watcher.reconcile.compare import Difference, differs
 from backend_watcher.reconcile.follow import Follower
 from backend_watcher.reconcile.plan import (
+    FORGOTTEN,
     LOOKS_MAX,
+    OPEN,
     RIDDLE_SECONDS,
     RIDDLE_TRIES_MAX,
+    Look,
     Suspect,
-    Touched,
     Verdict,
+    Wanted,
     judge,
     riddles,
     seconds_before,
@@ -28,30 +30,7 @@ from backend_watcher.reconcile.report import TableResult
 from backend_watcher.reconcile.source import Source, SourceTable
 from backend_watcher.verifiable import Verifiable
 
-OPEN = "a transaction was open that may have been committing"
-FORGOTTEN = "the journal no longer has what changed meanwhile"
-
 Passing = Callable[[Change], Change | None]
-
-
-@dataclass(slots=True)
-class Wanted:
-    """What should be held of some rows, of which rows each entry is, and the names of those that are refused."""
-
-    values: dict[bytes, bytes | None] = field(default_factory=dict)
-    suspects: dict[bytes, Suspect] = field(default_factory=dict)
-    refused: set[bytes] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class Look:
-    """What one look at some entries has seen."""
-
-    source: dict[bytes, bytes | None]
-    held: dict[bytes, bytes | None]
-    touched: Touched
-    owed: Touched
-    end_lsn: int
 
 
 class Looks:

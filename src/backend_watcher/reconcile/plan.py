@@ -38,6 +38,12 @@ RIDDLE_SECONDS = 0.2
 RIDDLE_TRIES_MAX = 25
 """How often is waited for a transaction that may be committing; after that what depends on it stays unsettled."""
 
+MOVING = "changed all the time"
+HELD = "its key is held: see `watcher parked list`"
+OPEN = "a transaction was open that may have been committing"
+FORGOTTEN = "the journal no longer has what changed meanwhile"
+"""Why it is not known whether an entry stays as it is."""
+
 
 class Verdict(StrEnum):
     """What is known of an entry after a look."""
@@ -73,6 +79,26 @@ class Touched:
     def by(self, suspect: Suspect) -> bool:
         """Say whether something touched an entry, or a row that it may be of."""
         return self.everything or suspect.name in self.names or not suspect.identities.isdisjoint(self.identities)
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What should be held of some rows, of which rows each entry is, and the names of those that are refused."""
+
+    values: dict[bytes, bytes | None] = field(default_factory=dict)
+    suspects: dict[bytes, Suspect] = field(default_factory=dict)
+    refused: set[bytes] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Look:
+    """What one look at some entries has seen; `end_lsn` is where it ended."""
+
+    source: dict[bytes, bytes | None]
+    held: dict[bytes, bytes | None]
+    touched: Touched
+    owed: Touched
+    end_lsn: int
 
 
 def judge(suspect: Suspect, differs: bool, touched: Touched, held: Touched) -> Verdict:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backend_watcher.events.position import Position, format_lsn
+from backend_watcher.events.position import Position, format_lsn, parse_lsn
 from backend_watcher.reconcile.compare import Difference, Kind, shown
 from backend_watcher.reconcile.digest import Digest
+from backend_watcher.verifiable import EXPIRED
 
 DIFFERENCES_MAX = 10_000
 """Entries of a table that differ before verifying it ends: with so many it is to be loaded again."""
@@ -37,15 +38,41 @@ class Range:
     source: Digest = field(default_factory=Digest)
     sink: Digest = field(default_factory=Digest)
 
+    def count(self, name: bytes, wanted: bytes | None, held: bytes | None) -> None:
+        """Take an entry into the digests of both sides; one that has expired is in neither."""
+        if held == EXPIRED:
+            return
+        if wanted is not None:
+            self.source.add(name, wanted)
+        if held is not None:
+            self.sink.add(name, held)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where a table was begun: an LSN, and where the journal began then, None where it was empty."""
+
+    lsn: int
+    oldest: Position | None
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {"lsn": format_lsn(self.lsn), "journal": str(self.oldest) if self.oldest is not None else None}
+
+    @classmethod
+    def of_plain(cls, plain: dict[str, Any]) -> Begun:
+        """Read what `as_plain` wrote. Raises ValueError, KeyError."""
+        return cls(parse_lsn(plain["lsn"]), Position.parse(plain["journal"]) if plain["journal"] is not None else None)
+
 
 @dataclass(slots=True)
 class TableResult:
     """
     One table of one subscription.
 
-    `unsettled` counts, by reason, entries that differed and of which it is not known whether they stay so. `since_lsn`
-    is where it was begun, `seconds` how long it took. `by_digests` says that both sides summed up their rows, and
-    `read_again` how many rows were read all the same, or once more.
+    `unsettled` counts, by reason, entries that differed and of which it is not known whether they stay so. `seconds`
+    is how long it took. `by_digests` says that both sides summed up their rows, and `read_again` how many rows were
+    read all the same, or once more.
     """
 
     subscription: str
@@ -71,7 +98,14 @@ class TableResult:
     notes: list[str] = field(default_factory=list)
     masked: set[str] = field(default_factory=set)
     error: str = ""
-    since_lsn: int | None = None
+    begun: Begun | None = None
+    key: tuple[str, ...] = ()
+    """What its rows are found by."""
+
+    def ended(self, begun_lsn: int | None, oldest: Position | None) -> None:
+        """Note that all of it was looked at, where it does not differ too much for that; and where it was begun."""
+        self.complete = not self.full
+        self.begun = Begun(begun_lsn, oldest) if begun_lsn is not None else None
 
     def count(self, kind: Kind) -> int:
         """Return how many entries differ in one way."""
@@ -114,7 +148,7 @@ class TableResult:
             "source_digest": str(self.source),
             "sink_digest": str(self.sink),
             "position": str(self.position) if self.position is not None else None,
-            "since": format_lsn(self.since_lsn) if self.since_lsn is not None else None,
+            "begun": self.begun.as_plain() if self.begun is not None else None,
             **{str(kind): self.count(kind) for kind in Kind},
             "unsettled": dict(self.unsettled),
             "expired": self.expired,
@@ -126,15 +160,16 @@ class TableResult:
             "notes": self.notes,
             "error": self.error,
             "seconds": round(self.seconds, 3),
-            "differences": [_plain(one, self.masked) for one in self.differences],
+            "differences": [_plain(one, self.masked, self.key) for one in self.differences],
             "listed_ranges": [[one.rows, str(one.source), str(one.sink)] for one in self.listed],
         }
 
 
-def _plain(difference: Difference, masked: AbstractSet[str]) -> dict[str, Any]:
+def _plain(difference: Difference, masked: AbstractSet[str], key: Sequence[str]) -> dict[str, Any]:
     source, sink = shown(difference, masked)
     name = difference.name.decode("utf-8", "replace")
-    keys = [list(key) for key in difference.keys]
+    # Of the row itself, and not of what the transforms make of it.
+    keys = [list(one) for one in difference.keys] if masked.isdisjoint(key) else []
     return {"entry": name, "kind": str(difference.kind), "source": source, "sink": sink, "keys": keys}
 
 

@@ -28,9 +28,6 @@ CHUNK_ROWS_MIN, CHUNK_ROWS_MAX = 100, 5_000
 EXTRAS_ROWS_MAX = 5_000_000
 """Rows of which the names are kept in mind, 8 bytes each, to find entries that have no row."""
 
-EXTRAS_JOURNAL_BYTES_MAX = 256 << 20
-"""How much may have been written since a table was begun before entries without a row cannot be told from new ones."""
-
 NOTES_MAX = 20
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from backend_watcher.postgres.connect import Connection, connect
 from backend_watcher.postgres.reading import Asked, ReadTable
 from backend_watcher.postgres.translate import translating
 from backend_watcher.postgres.upkeep import emit_mark_at, without_waiting_for_standbys
-from backend_watcher.reconcile.plan import RIDDLE_SECONDS, RIDDLE_TRIES_MAX
 from backend_watcher.verifiable import Bound
 
 _NOWHERE = Stream("", "")
@@ -160,19 +158,6 @@ class Source:
                 raise SourceUnavailable(f"the key of {table.read.full_name} was altered", remedy="Verify it again.")
             table.become(now)
         raise SourceUnavailable(f"{table.read.full_name} is altered all the time")
-
-
-async def quiet_mark(source: Source) -> int | None:
-    """Write a mark that nobody committed before without being seen by now; None where somebody may have."""
-    lsn = await source.mark()
-    before = await source.running()
-    settled = await source.not_committing(before)
-    for _ in range(RIDDLE_TRIES_MAX):
-        if not (before - settled) & await source.running():
-            return lsn
-        await asyncio.sleep(RIDDLE_SECONDS)
-        settled |= await source.not_committing(before - settled)
-    return None
 
 
 class SourceTable:

@@ -15,32 +15,37 @@ Nothing is written, but for marks in the WAL of the source: empty messages, as t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 
 from backend_watcher.errors import CannotVerify, ConfigError, HandlerError
 from backend_watcher.events.change import Change
 from backend_watcher.events.position import Position
 from backend_watcher.postgres.reading import Asked
-from backend_watcher.reconcile.bisect import RANGE_ROWS_MAX, Span
+from backend_watcher.reconcile.by_digests import ByDigests, Steps, can_digest
 from backend_watcher.reconcile.compare import Kind, compare, differs, masked_in
 from backend_watcher.reconcile.digest import NameSet
 from backend_watcher.reconcile.follow import Follower
-from backend_watcher.reconcile.looks import FORGOTTEN, OPEN, Look, Looks, Passing
+from backend_watcher.reconcile.looks import Looks, Passing
 from backend_watcher.reconcile.plan import (
     ENTRIES_MAX,
+    FORGOTTEN,
+    HELD,
     LOOKS_MAX,
+    MOVING,
+    OPEN,
+    RIDDLE_SECONDS,
+    RIDDLE_TRIES_MAX,
+    Look,
     Suspect,
     Verdict,
     judge,
     seconds_before,
 )
-from backend_watcher.reconcile.ranges import Ranges
 from backend_watcher.reconcile.report import Range, TableResult
-from backend_watcher.reconcile.source import Source, SourceTable, quiet_mark
+from backend_watcher.reconcile.source import Source, SourceTable
+from backend_watcher.reconcile.walk import Walk
 from backend_watcher.verifiable import EXPIRED, Digesting, Verifiable
 
 CHUNK_ROWS = 5_000
@@ -50,9 +55,6 @@ EXTRAS_MAX = 20_000
 MASKS_LOOKED_AT = 20
 """Rows of each chunk in which is looked for what the transforms mask."""
 
-MOVING = "changed all the time"
-HELD = "its key is held: see `watcher parked list`"
-
 
 class Verification:
     """
@@ -61,8 +63,8 @@ class Verification:
     `results` has what is known, whenever it is asked, and `left_out` why one of several tables was not verified.
     `passing` is what changes pass before the sink; it raises HandlerError where a function of the user's does. It
     leaves the rows of tables that are named in `as_they_are` as they are. `extras_unknown` says why entries without a
-    row are not to be looked for; nor are they told where more than `extras_journal_bytes_max` was written while a table
-    was read.
+    row are not to be looked for. With `slowly` a table may take hours: what is written meanwhile is followed, and not
+    read at the end.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Verification:
         chunk_rows: int = CHUNK_ROWS,
         as_they_are: Collection[str] = (),
         extras_unknown: str = "",
-        extras_journal_bytes_max: int | None = None,
+        slowly: bool = False,
     ) -> None:
         self._subscription = subscription
         self._source = source
@@ -91,7 +93,7 @@ class Verification:
         self._chunk_rows = chunk_rows
         self._as_they_are = as_they_are
         self._extras_unknown = extras_unknown
-        self._extras_journal_bytes_max = extras_journal_bytes_max
+        self._slowly = slowly
         self.results: list[TableResult] = []
         self.left_out: dict[str, str] = {}
 
@@ -110,7 +112,7 @@ class Verification:
         scopes = Counter([self._sink.scope(await self._source.shape(name)) for name in (*others, *self.left_out)])
         scopes.update(self._sink.scope(table.shape) for table in tables)
         for table in tables:
-            result = TableResult(self._subscription, table.shape.full_name, self._where)
+            result = TableResult(self._subscription, table.shape.full_name, self._where, key=table.read.key)
             result.extras_unknown = self._extras_unknown or self._sink.extras_unknown()
             if self._where is not None:
                 result.extras_unknown = "only some rows were asked for"
@@ -120,7 +122,8 @@ class Verification:
         for table, result in zip(tables, self.results[:], strict=True):
             begun = time.monotonic()
             try:
-                await self._table(table, result)
+                one = self._by_digests if await self._can_digest(table, result) else self._table
+                await one(table, result)
             except ConfigError as error:
                 self.results.remove(result)
                 self._leave_out(result.table, error, names)
@@ -134,61 +137,82 @@ class Verification:
         if len(self.left_out) == len(names):
             raise ConfigError([*self.left_out.values()], remedy=error.remedy)
 
-    async def only(self, name: str, suspects: Sequence[Suspect], since_lsn: int | None) -> None:
-        """
-        Verify some entries of a table, by its full name. Raises as `run`.
+    async def _table(self, table: SourceTable, result: TableResult) -> None:
+        seen = NameSet()
+        oldest = self._follower.oldest()
+        begun_lsn = await self._quiet_mark()
+        strays: dict[bytes, Suspect] = {}
+        touches = self._looks.touches
+        walk = Walk(self._follower, table, touches, begun_lsn) if self._slowly and begun_lsn is not None else None
+        await self._rows(table, result, seen, strays, walk)
+        if walk is not None:
+            # Of rows that were given another name meanwhile the next scan knows.
+            strays.clear()
+        if not result.extras_unknown and not result.full:
+            await self._strangers(table, result, seen, strays, walk)
+        since_lsn = begun_lsn
+        if walk is not None:
+            since_lsn = walk.end_lsn
+            walk.take_out(strays, result)
+        if strays and since_lsn is None:
+            result.unsettled[OPEN] += len(strays)
+        elif strays and since_lsn is not None:
+            await self._extras(table, result, strays, since_lsn, oldest)
+        await self._ended(result, begun_lsn, oldest)
 
-        `since_lsn` is where it was last known which rows they may be of.
-        """
-        table = await self._source.table(name)
-        result = TableResult(self._subscription, name, extras_unknown="only some entries were looked at")
-        self.results.append(result)
-        begun, oldest = time.monotonic(), self._follower.oldest()
-        now_lsn = await quiet_mark(self._source)
-        if now_lsn is None or not await self._looks.learn_keys(table, suspects, since_lsn or now_lsn, now_lsn, oldest):
-            result.unsettled[OPEN if now_lsn is None else FORGOTTEN] += len(suspects)
-            return
-        # Of any rows of the table: those of the entries may be gone.
-        rows = await self._source.read(table, Asked(), (), MASKS_LOOKED_AT)
-        self._learn_masks(rows.changes, result)
-        one = Range(0)
-        await self._again(table, suspects, result, one, now_lsn, oldest, last=True)
-        result.took(one)
-        result.entries, result.seconds = len(suspects), time.monotonic() - begun
-        await self._ended(result)
-
-    async def _ended(self, result: TableResult) -> None:
-        """Say where the subscription stands, if it can be said."""
-        result.complete = not result.full
+    async def _ended(self, result: TableResult, begun_lsn: int | None, oldest: Position | None) -> None:
+        """Say whether all was looked at, and where the subscription stands, if it can be said."""
+        if result.full:
+            result.notes.append(f"ended after {len(result.differences)} differences")
+        result.ended(begun_lsn, oldest)
         try:
             result.position = await self._follower.delivered(await self._source.mark())
         except CannotVerify as error:
             # What was found equal is equal all the same.
             result.notes.append(error.message)
 
-    async def _table(self, table: SourceTable, result: TableResult) -> None:
-        seen = NameSet()
-        oldest = self._follower.oldest()
-        result.since_lsn = await self._source.mark()
-        begun_lsn = await quiet_mark(self._source)
-        strays: dict[bytes, Suspect] = {}
-        if (ranges := await self._ranges(table, result)) is not None:
-            await self._by_digests(table, result, ranges, strays)
-        else:
-            await self._rows(table, result, seen, strays)
-            if not result.extras_unknown and not result.full:
-                await self._strangers(table, result, seen, strays)
-        if strays and begun_lsn is None:
-            result.unsettled[OPEN] += len(strays)
-        elif strays and begun_lsn is not None:
-            await self._extras(table, result, strays, begun_lsn, oldest)
-        if result.full:
-            result.notes.append(f"ended after {len(result.differences)} differences")
-        await self._ended(result)
+    async def _can_digest(self, table: SourceTable, result: TableResult) -> bool:
+        """Say whether digests of both sides can be compared: all rows are wanted, as they are."""
+        if table.shape.full_name not in self._as_they_are or result.extras_unknown:
+            return False
+        return await can_digest(self._source, self._sink, table)
+
+    async def _by_digests(self, table: SourceTable, result: TableResult) -> None:
+        async def compare(changes: Sequence[Change], one: Range, seen: NameSet) -> list[Suspect]:
+            return await self._compared(table, changes, result, one, seen)
+
+        async def look_again(suspects: Sequence[Suspect], one: Range) -> list[Suspect]:
+            oldest, since_lsn = self._follower.oldest(), await self._source.mark()
+            return await self._again(table, suspects, result, one, since_lsn, oldest, last=True)
+
+        begun_oldest, begun_lsn = self._follower.oldest(), await self._quiet_mark()
+        steps = Steps(compare, look_again)
+        assert isinstance(self._sink, Digesting)
+        await ByDigests(self._source, self._sink, table, result, steps, self._chunk_rows, self._rate).run()
+        await self._ended(result, begun_lsn, begun_oldest)
+
+    async def _quiet_mark(self) -> int | None:
+        """Write a mark that nobody committed before without being seen by now; None where somebody may have."""
+        lsn = await self._source.mark()
+        before = await self._source.running()
+        settled = await self._source.not_committing(before)
+        for _ in range(RIDDLE_TRIES_MAX):
+            if not (before - settled) & await self._source.running():
+                return lsn
+            await asyncio.sleep(RIDDLE_SECONDS)
+            settled |= await self._source.not_committing(before - settled)
+        return None
 
     # Rows
 
-    async def _rows(self, table: SourceTable, result: TableResult, seen: NameSet, strays: dict[bytes, Suspect]) -> None:
+    async def _rows(
+        self,
+        table: SourceTable,
+        result: TableResult,
+        seen: NameSet,
+        strays: dict[bytes, Suspect],
+        walk: Walk | None,
+    ) -> None:
         """
         Compare the entries of all rows.
 
@@ -209,6 +233,8 @@ class Verification:
             if rows.changes:
                 result.took(one)
             after, more = rows.after, rows.more
+            if walk is not None and not result.extras_unknown:
+                await walk.step(since_lsn, seen.add)
             if self._rate and more:
                 await asyncio.sleep(max(0.0, len(rows.changes) / self._rate - (time.monotonic() - begun)))
 
@@ -226,7 +252,7 @@ class Verification:
         wrong = {difference.name for difference in compare(wanted, names, held)}
         for name, value in zip(names, held, strict=True):
             if name not in wrong:
-                _count(one, name, wanted[name], value)
+                one.count(name, wanted[name], value)
         return [found.suspects[name] for name in names if name in wrong]
 
     def _learn_masks(self, changes: Sequence[Change], result: TableResult) -> None:
@@ -238,60 +264,6 @@ class Verification:
                 continue
             if passed is not None and passed is not change:
                 result.masked |= masked_in(change, passed)
-
-    async def _ranges(self, table: SourceTable, result: TableResult) -> Ranges | None:
-        """Return the table's ranges, where both sides can digest what they should have in common."""
-        sink, name = self._sink, table.shape.full_name
-        if name not in self._as_they_are or result.extras_unknown or not isinstance(sink, Digesting):
-            return None
-        way = await self._source.digest_way(table)
-        if not way or way != await sink.digest_way(table.shape, table.read.key):
-            return None
-        return Ranges(self._source, sink, table, self._chunk_rows, int(self._rate or RANGE_ROWS_MAX))
-
-    async def _by_digests(
-        self, table: SourceTable, result: TableResult, ranges: Ranges, strays: dict[bytes, Suspect]
-    ) -> None:
-        """Compare ranges by their digests; read the parts that differ."""
-        result.by_digests = True
-        begun = time.monotonic()
-        async with contextlib.aclosing(ranges.each()) as every:
-            async for compared in every:
-                one = Range(compared.rows)
-                one.source.take(compared.rows, compared.total)
-                one.sink.take(compared.rows, compared.total)
-                if compared.spans:
-                    await self._spans(table, result, one, compared.spans, strays)
-                if one.rows:
-                    result.took(one)
-                if result.full:
-                    break
-                if self._rate:
-                    await asyncio.sleep(max(0.0, one.rows / self._rate - (time.monotonic() - begun)))
-                begun = time.monotonic()
-
-    async def _spans(
-        self, table: SourceTable, result: TableResult, one: Range, spans: Sequence[Span], strays: dict[bytes, Suspect]
-    ) -> None:
-        """Read both sides of some keys, and look again at what differs, of all of them together."""
-        oldest, since_lsn = self._follower.oldest(), await self._source.mark()
-        wrong: list[Suspect] = []
-        for number, span in enumerate(spans, 1):
-            seen = NameSet()
-            after, more = span.low, True
-            while more:
-                rows = await self._source.read(table, Asked(upto=span.high), after, self._chunk_rows)
-                wrong += await self._compared(table, rows.changes, result, one, seen)
-                one.rows += len(rows.changes)
-                result.read_again += len(rows.changes)
-                after, more = rows.after, rows.more
-            await self._strangers(table, result, seen, strays, span)
-            if number == len(spans) or len(wrong) >= ENTRIES_MAX:
-                looks = self._again(table, wrong, result, one, since_lsn, oldest)
-                strays |= {stray.name: stray for stray in await looks}
-                wrong = []
-            if result.full:
-                return
 
     # Looking again
 
@@ -354,8 +326,8 @@ class Verification:
             if verdict is Verdict.HELD:
                 result.unsettled[HELD] += 1
             elif difference is not None:
-                result.differences.append(replace(difference, keys=tuple(sorted(suspect.keys))))
-            _count(one, name, wanted, held)
+                result.differences.append(difference.of_rows(suspect.keys))
+            one.count(name, wanted, held)
         return moving
 
     # What has no row
@@ -366,24 +338,20 @@ class Verification:
         result: TableResult,
         seen: NameSet,
         strays: dict[bytes, Suspect],
-        span: Span | None = None,
+        walk: Walk | None,
     ) -> None:
-        """Ask the sink for its names, of all rows or of a span, and note those that no row had."""
-        low, cursor, more = span.low if span is not None else (), b"", True
+        """Ask the sink for its names, and note those that no row had."""
+        cursor, more = b"", True
         while more and len(strays) < EXTRAS_MAX:
-            if span is not None:
-                assert isinstance(self._sink, Digesting)
-                names, low = await self._sink.names_between(table.shape, table.read.key, low, span.high)
-                more = low != ()
-            else:
-                names, cursor = await self._sink.names_after(table.shape, cursor)
-                more = cursor != b""
+            names, cursor = await self._sink.names_after(table.shape, cursor)
+            more = cursor != b""
             for name in names:
-                if name not in seen:
+                if name not in seen and not (walk is not None and name in walk.later):
                     strays.setdefault(name, Suspect(name))
-        note = f"ended looking for extra entries after {EXTRAS_MAX:,} that may be"
-        if more and note not in result.notes:
-            result.notes.append(note)
+            if walk is not None and more:
+                await walk.pause(self._source.mark)
+        if more:
+            result.notes.append(f"ended looking for extra entries after {len(strays)} that may be")
 
     async def _extras(
         self,
@@ -395,9 +363,6 @@ class Verification:
     ) -> None:
         """Look at entries without a row. One that was made since the beginning is known by what the journal shows."""
         end_lsn = await self._source.mark()
-        if self._extras_journal_bytes_max is not None and end_lsn - begun_lsn > self._extras_journal_bytes_max:
-            result.extras_unknown = "too much was written meanwhile to tell them from new ones"
-            return
         if not await self._looks.learn_keys(table, strays.values(), begun_lsn, end_lsn, oldest):
             result.unsettled[FORGOTTEN] += len(strays)
             return
@@ -405,13 +370,3 @@ class Verification:
         await self._again(table, list(strays.values()), result, one, end_lsn, oldest, last=True)
         result.source.join(one.source)
         result.sink.join(one.sink)
-
-
-def _count(one: Range, name: bytes, wanted: bytes | None, held: bytes | None) -> None:
-    """Take an entry into the digests of both sides; one that has expired is in neither."""
-    if held == EXPIRED:
-        return
-    if wanted is not None:
-        one.source.add(name, wanted)
-    if held is not None:
-        one.sink.add(name, held)

@@ -8,7 +8,7 @@ over when a later look finds it equal. Alarms are kept in a note of the journal,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -98,24 +98,35 @@ class DriftWatch:
             self.alarms.is_equal(table, name)
         if not suspects:
             return
-        oldest, now_lsn = self._follower.oldest(), await source.mark()
-        since_lsn = min(one.since_lsn for one in doubts)
-        near = oldest is not None and oldest.commit_lsn <= since_lsn and now_lsn - since_lsn <= JOURNAL_BYTES_MAX
-        found, end_lsn = await looks.look_at(table, suspects, since_lsn if near else now_lsn)
-        for name, difference in found.items():
-            if difference is None or near or difference.kind is not Kind.EXTRA:
-                self._note(by_name[name], difference, end_lsn)
+        now_lsn = await source.mark()
+        found, end_lsn = await looks.look_at(table, suspects, now_lsn)
+        # Another row may have such a name by now; only the journal, from when ours had it, says which.
+        extra = [one for one in suspects if (seen := found.get(one.name)) and seen.kind is Kind.EXTRA]
+        for one in extra:
+            del found[one.name]
+        self._note(by_name, found, end_lsn)
+        since_lsn = min((by_name[one.name].since_lsn for one in extra), default=now_lsn)
+        if extra and self._is_near(since_lsn, now_lsn):
+            self._note(by_name, *await looks.look_at(table, extra, since_lsn))
 
-    def _note(self, doubt: Doubt, difference: Difference | None, end_lsn: int) -> None:
+    def _is_near(self, since_lsn: int, now_lsn: int) -> bool:
+        """Say whether the journal has all since then, and not so much that reading it would be felt."""
+        oldest = self._follower.oldest()
+        return oldest is not None and oldest.commit_lsn <= since_lsn and now_lsn - since_lsn <= JOURNAL_BYTES_MAX
+
+    def _note(self, doubts: Mapping[bytes, Doubt], found: Mapping[bytes, Difference | None], end_lsn: int) -> None:
+        """Raise or end the alarms of entries by what was found."""
         subscription = self._readable.name
-        if difference is None:
-            over = self.alarms.is_equal(doubt.table, doubt.name)
-            if over is not None:
-                self._observer.drift(subscription, doubt.table, over.kind, persists=False)
-            return
-        doubt.since_lsn = end_lsn
-        if self.alarms.differs(doubt, str(difference.kind), self._wall()):
-            self._observer.drift(subscription, doubt.table, str(difference.kind), persists=True)
+        for name, difference in found.items():
+            doubt = doubts[name]
+            if difference is None:
+                over = self.alarms.is_equal(doubt.table, name)
+                if over is not None:
+                    self._observer.drift(subscription, doubt.table, over.kind, persists=False)
+                continue
+            doubt.since_lsn = end_lsn
+            if self.alarms.differs(doubt, str(difference.kind), self._wall()):
+                self._observer.drift(subscription, doubt.table, str(difference.kind), persists=True)
 
     async def _keep(self) -> None:
         text = dump(self.alarms)

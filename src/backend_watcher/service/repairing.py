@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +22,15 @@ from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.delivery.transform import transformed
 from backend_watcher.errors import CannotVerify, ConfigError, ExitCode, WatcherError
 from backend_watcher.events.change import Change
-from backend_watcher.events.position import parse_lsn
 from backend_watcher.reconcile.compare import Difference, Kind
 from backend_watcher.reconcile.extras import keys_of_extras
 from backend_watcher.reconcile.follow import STALL_SECONDS_MAX, Follower
 from backend_watcher.reconcile.looks import Passing
 from backend_watcher.reconcile.plan import Suspect
 from backend_watcher.reconcile.repair import Key, Plan, plan, portions, to_be_found
-from backend_watcher.reconcile.report import TableResult
+from backend_watcher.reconcile.report import Begun, TableResult
+from backend_watcher.reconcile.some import SomeEntries
 from backend_watcher.reconcile.source import Source
-from backend_watcher.reconcile.verify import Verification
 from backend_watcher.service.backfilling import backfills
 from backend_watcher.service.config import Config
 from backend_watcher.service.control import open_journal
@@ -162,7 +161,7 @@ def read_proof(path: Path, name: str) -> Proof:
 
 def _read_table(plain: dict[str, Any]) -> TableResult:
     result = TableResult(str(plain["subscription"]), str(plain["table"]), complete=bool(plain["complete"]))
-    result.since_lsn = parse_lsn(plain["since"]) if plain["since"] is not None else None
+    result.begun = Begun.of_plain(plain["begun"]) if plain["begun"] is not None else None
     result.unsettled = Counter({str(reason): int(count) for reason, count in plain["unsettled"].items()})
     for one in plain["differences"]:
         name, keys = str(one["entry"]), tuple(tuple(map(str, key)) for key in one["keys"])
@@ -185,9 +184,10 @@ async def repair(
     *,
     reason: str = "",
     stall_seconds_max: float = STALL_SECONDS_MAX,
+    tell: Callable[[str], object] = lambda said: None,
 ) -> Repaired:
     """
-    Have it done, wait until it is, and verify the same entries again.
+    Have it done, wait until it is, and verify the same entries again. `tell` is told what was asked for.
 
     Where that cannot be waited for it is in `after`. Raises ConfigError, JournalError where it is not even asked for.
     """
@@ -201,7 +201,7 @@ async def repair(
             keys=[list(key) for key in keys],
             removes=removes,
         )
-        await operate(config, watcher, request)
+        tell(await operate(config, watcher, request))
     done = Repaired(before, plans)
     done.after = after = Proof(config.name, time.time())
     try:
@@ -263,16 +263,16 @@ async def _verify(
     stall_seconds_max: float,
 ) -> None:
     """Verify the entries that differed, those too that nothing could be done about."""
-    since = {(one.subscription, one.table): one.since_lsn for one in before.results}
+    begun = {(one.subscription, one.table): one.begun for one in before.results}
     async with _sides(config, subscription) as (source, sink):
         with open_journal(config) as view:
             follower = Follower(view, subscription.name, stall_seconds_max)
-            verification = Verification(subscription.name, source, sink, _passing(subscription), follower)
+            verification = SomeEntries(subscription.name, source, sink, _passing(subscription), follower)
             try:
                 for one in plans:
                     suspects = [Suspect(of.difference.name, set(of.keys)) for of in one.mended]
                     suspects += [Suspect(of.name, set(of.keys)) for of, _ in one.cannot]
-                    await verification.only(one.table, suspects, since.get((one.subscription, one.table)))
+                    await verification.look(one.table, suspects, begun.get((one.subscription, one.table)))
             finally:
                 after.results += verification.results
 

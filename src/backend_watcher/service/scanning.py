@@ -20,7 +20,6 @@ from backend_watcher.reconcile.compare import Kind
 from backend_watcher.reconcile.follow import Follower, JournalFile
 from backend_watcher.reconcile.report import Answer
 from backend_watcher.reconcile.rounds import (
-    EXTRAS_JOURNAL_BYTES_MAX,
     EXTRAS_ROWS_MAX,
     Outcome,
     Scans,
@@ -178,7 +177,7 @@ class Scanner:
             rows_per_second_max=rate,
             chunk_rows=chunk_rows(rate),
             extras_unknown=unknown,
-            extras_journal_bytes_max=EXTRAS_JOURNAL_BYTES_MAX,
+            slowly=True,
         )
         await verification.run([table])
         (result,) = verification.results

@@ -184,8 +184,8 @@ class PostgresReplica:
 
     async def names_between(
         self, table: Table, key: Sequence[str], low: Bound, high: Bound
-    ) -> tuple[Sequence[bytes], Bound]:
-        """Return some names of a range."""
+    ) -> tuple[Sequence[tuple[bytes, Bound]], Bound]:
+        """Return some names of a range, with their keys."""
         return await self._back.names_between(table, key, low, high)
 
     # The connection

@@ -199,19 +199,18 @@ class ReadBack:
 
     async def names_between(
         self, table: Table, key: Sequence[str], low: Bound, high: Bound
-    ) -> tuple[Sequence[bytes], Bound]:
-        """Return the next names of a range."""
+    ) -> tuple[Sequence[tuple[bytes, Bound]], Bound]:
+        """Return the next names of a range, with their keys."""
         return await self._ask(lambda: self._names_between(table, key, low, high))
 
     async def _names_between(
         self, table: Table, key: Sequence[str], low: Bound, high: Bound
-    ) -> tuple[Sequence[bytes], Bound]:
+    ) -> tuple[Sequence[tuple[bytes, Bound]], Bound]:
         conn, rows = await self._of(table)
         keys = await rows.keys_after(conn, key, low, high, NAMES)
         places = [key.index(name) for name in rows.key]
-        names = [_name([one[place] for place in places]) for one in keys]
-        last = tuple((text or b"").decode() for text in keys[-1]) if len(keys) == NAMES else ()
-        return names, last
+        names = [(_name([one[place] for place in places]), _bound(one)) for one in keys]
+        return names, names[-1][1] if len(keys) == NAMES else ()
 
 
 def _texts(change: Change, rows: TargetRows) -> list[str | None]:
@@ -245,6 +244,10 @@ def _bytes(cell: Cell) -> bytes | None:
 
 def _name(key: Texts) -> bytes:
     return json.dumps([_text(cell) for cell in key]).encode()
+
+
+def _bound(key: Texts) -> Bound:
+    return tuple((text or b"").decode("utf-8", "surrogateescape") for text in key)
 
 
 def _value(rows: TargetRows, printed: Texts) -> bytes:

@@ -403,13 +403,13 @@ class RedisCache:
         """Read the primary key out of keys, where that is what they are made from."""
         if set(self._key.columns) != set(table.primary_key):
             return [f"{self._key.source!r} is not made from the primary key"] * len(names)
+        if (doubt := self._doubt(table)) is not None:
+            return [doubt.message] * len(names)
         return [self._key.cells(table, name) or "more than one row may have this key, or none" for name in names]
 
     def extras_unknown(self) -> str:
         """Say that entries of truncated rows are there on purpose."""
         return "" if self._deletes_on_truncate else "entries stay after a truncate: on_truncate is 'ignore'"
-
-    # Truncate
 
     async def _truncate(self, change: Change) -> None:
         """Delete all entries that are not newer than the truncate, some at a time."""
