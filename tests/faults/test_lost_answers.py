@@ -57,12 +57,14 @@ def test_done_and_not_answered(
 
         with scene.run() as running:
             running.wait_for_streaming(connection)
-            with Workload(postgres.dsn, dice("lost answers").random()) as workload:
+            # Slow enough in the long run for the webhook, which is called once for each change.
+            pause = repeats(2, 20) / 1000
+            with Workload(postgres.dsn, dice("lost answers").random(), pause_seconds=pause) as workload:
                 until(lambda: min(lost().values()) == LOST, "losing answers", repeats(60, 900))
                 workload.stop()
             facts = ledger.facts()
             until(lambda: distinct(scene.seen("handler")) == len(facts), "the handler taking all")
-            until(lambda: receiver.distinct() == len(facts), "the webhook taking all")
+            until(lambda: receiver.distinct() == len(facts), "the webhook taking all", repeats(120, 600))
             until(lambda: len({one.position for one in read_lines(tmp_path / "lines")}) == len(facts), "the file")
             until(lambda: cache_differences(connection, valkey.url, ["items"]) == 0, "the cache being equal", 60.0)
             assert running.end() == 0
