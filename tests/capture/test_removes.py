@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from typing import Any
 
+import psycopg
 import pytest
 
 from backend_watcher import probes
@@ -16,7 +18,7 @@ from backend_watcher.events.row import ABSENT
 from backend_watcher.testing.chunks import read_all
 
 from .street import App, Street, eventually
-from .test_backfill import ask, ended, meanwhile, mirror, quick, source
+from .test_backfill import LATE, ask, commits_are_seen_late, ended, meanwhile, mirror, quick, source, waits
 
 __all__ = ["quick"]
 REMOVES: dict[str, Any] = {"repair": True, "removes": True}
@@ -83,6 +85,26 @@ async def test_a_truncate_meanwhile_has_it_read_again(app: App, street: Street) 
     assert job.again >= 1
     assert mirror(changes) == await source(app)
     assert [change.key[0] for change in changes if change.derived] == [1]
+
+
+async def test_a_row_that_is_committed_and_not_seen_yet_is_waited_for(app: App, street: Street) -> None:
+    await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
+    async with street.listening():
+        async with commits_are_seen_late(app):
+            other = await psycopg.AsyncConnection.connect(app.dsn, autocommit=True)
+            committing = asyncio.create_task(other.execute("UPDATE products SET id = 20 WHERE id = 5"))
+            await eventually(lambda: read_all(street.journal))
+            await eventually(lambda: app.ask(LATE))
+            number = await ask(street.journal, keys=keys(5, 20, 21), **REMOVES)
+            await eventually(lambda: waits(street.journal, number))
+        await committing
+        await other.close()
+        job = await ended(street.journal, number)
+    changes = await read_all(street.journal)
+    assert (job.state, job.detail) == (BackfillState.DONE, "")
+    # The key that the row had is gone, the one that it has is not.
+    assert sorted(change.key[0] for change in changes if change.derived) == [5, 21]
+    assert [change.key[0] for change in changes if change.operation is Operation.READ] == [20]
 
 
 @pytest.mark.parametrize("identity", ["FULL", "DEFAULT", "USING INDEX pairs_b_key"])

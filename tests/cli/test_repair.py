@@ -72,7 +72,7 @@ def test_in_a_pipe_it_only_shows(run: Run, asked: list[str]) -> None:
     assert (done.code, done.err, asked) == (5, "", ["verify cache orders None"])
     first = ", ".join(f"'order:{n}'" for n in range(10))
     assert f"cache public.orders: 12 rows are to be read again and delivered: {first}, and 2 more" in done.out
-    assert "cache public.orders: 1 row is to be looked for, and removed: 'order:77'" in done.out
+    assert "cache public.orders: 1 entry is to be removed: 'order:77'" in done.out
     assert "cache public.orders: 1 cannot be repaired, its name says nothing: 'order:x'" in done.out
     assert done.out.endswith("nothing was changed; with --yes it is done\n")
 
@@ -118,6 +118,7 @@ def test_a_report_takes_the_place_of_looking(run: Run, asked: list[str], folder:
     done = run("repair", "cache", "--from", "proof.json")
     assert (done.code, asked) == (5, [])
     assert "1 row is to be read again and delivered: 'order:3'" in done.out
+    assert "says nothing of nobody" in run("repair", "nobody", "--from", "proof.json").err
     wrong = run("repair", "cache", "orders", "--from", "proof.json")
     assert (wrong.code, "leave the table" in wrong.err) == (2, True)
 

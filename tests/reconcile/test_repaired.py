@@ -205,7 +205,7 @@ def test_the_command_shows_and_asks_before_it_does(
     assert main(command) == 5
     out = capsys.readouterr().out
     assert "plain public.items: 1 row is to be read again and delivered: 'i:3'" in out
-    assert "plain public.items: 1 row is to be looked for, and removed: 'i:77'" in out
+    assert "plain public.items: 1 entry is to be removed: 'i:77'" in out
     assert "nothing was changed; with --yes it is done" in out
     assert changed(before, everything(empty)) == set()
     assert main(["verify", "plain", "--app", str(PROGRAM), "--json"]) == 5

@@ -95,12 +95,3 @@ def test_what_has_expired_counts_on_neither_side() -> None:
 def test_so_many_differences_are_enough() -> None:
     assert result(differences=DIFFERENCES_MAX).full
     assert not result(differences=1).full
-
-
-def test_where_it_was_begun_is_noted_at_its_end() -> None:
-    one = result(complete=False)
-    one.ended(7, Position(1, 0))
-    assert (one.complete, one.begun) == (True, Begun(7, Position(1, 0)))
-    many = result(complete=False, differences=DIFFERENCES_MAX)
-    many.ended(None, None)
-    assert (many.complete, many.begun) == (False, None)

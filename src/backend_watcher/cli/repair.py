@@ -85,6 +85,8 @@ async def _look(
     if path is not None:
         before = read_proof(path, config.name)
         before.results = [one for one in before.results if subscription in (None, one.subscription)]
+        if not before.results:
+            raise ConfigError([f"--from: {path} says nothing of {subscription or 'any subscription'}"])
     else:
         before = await verify(config, watcher, Asked(subscription, table, where, rate))
     if show_it:
@@ -118,13 +120,14 @@ def _lines(one: Plan) -> list[str]:
     head = f"{one.subscription} {one.table}"
     lines = []
     removes = set(one.remove)
-    for what, keys, entries in (
-        ("read again and delivered", one.rewrite, [m.difference for m in one.mended if not removes.issuperset(m.keys)]),
-        ("looked for, and removed", one.remove, [m.difference for m in one.mended if removes.issuperset(m.keys)]),
-    ):
-        if keys:
-            count = f"{len(keys):,} {'row is' if len(keys) == 1 else 'rows are'}"
-            lines.append(f"{head}: {count} to be {what}: {_some(entries)}")
+    if one.rewrite:
+        count = f"{len(one.rewrite):,} {'row is' if len(one.rewrite) == 1 else 'rows are'}"
+        entries = [of.difference for of in one.mended if not removes.issuperset(of.keys)]
+        lines.append(f"{head}: {count} to be read again and delivered: {_some(entries)}")
+    if one.remove:
+        count = f"{len(one.remove):,} {'entry is' if len(one.remove) == 1 else 'entries are'}"
+        entries = [of.difference for of in one.mended if removes.issuperset(of.keys)]
+        lines.append(f"{head}: {count} to be removed: {_some(entries)}")
     reasons: dict[str, list[Difference]] = {}
     for of, why in one.cannot:
         reasons.setdefault(why, []).append(of)

@@ -92,7 +92,7 @@ class Change:
         self.size_bytes = len(data)
         # Delivered once more on purpose (`watcher replay`); never set by what a source sends.
         self.replayed = False
-        # Made here of another change, whose place in the stream it shares.
+        # Made here: of another change, whose place in the stream it shares, or of a key that no row had.
         self.derived = False
         self._new: Row | None = None
         self._old: Row | None = None

@@ -102,10 +102,9 @@ class TableResult:
     key: tuple[str, ...] = ()
     """What its rows are found by."""
 
-    def ended(self, begun_lsn: int | None, oldest: Position | None) -> None:
-        """Note that all of it was looked at, where it does not differ too much for that; and where it was begun."""
-        self.complete = not self.full
-        self.begun = Begun(begun_lsn, oldest) if begun_lsn is not None else None
+    def begun_at(self, oldest: Position | None, lsn: int) -> None:
+        """Note where it begins; `oldest` is asked for before the LSN."""
+        self.begun = Begun(lsn, oldest)
 
     def count(self, kind: Kind) -> int:
         """Return how many entries differ in one way."""

@@ -113,6 +113,7 @@ class Verification:
         scopes.update(self._sink.scope(table.shape) for table in tables)
         for table in tables:
             result = TableResult(self._subscription, table.shape.full_name, self._where, key=table.read.key)
+            result.begun_at(self._follower.oldest(), await self._source.mark())
             result.extras_unknown = self._extras_unknown or self._sink.extras_unknown()
             if self._where is not None:
                 result.extras_unknown = "only some rows were asked for"
@@ -150,21 +151,20 @@ class Verification:
             strays.clear()
         if not result.extras_unknown and not result.full:
             await self._strangers(table, result, seen, strays, walk)
-        since_lsn = begun_lsn
         if walk is not None:
-            since_lsn = walk.end_lsn
+            begun_lsn = walk.end_lsn
             walk.take_out(strays, result)
-        if strays and since_lsn is None:
+        if strays and begun_lsn is None:
             result.unsettled[OPEN] += len(strays)
-        elif strays and since_lsn is not None:
-            await self._extras(table, result, strays, since_lsn, oldest)
-        await self._ended(result, begun_lsn, oldest)
+        elif strays and begun_lsn is not None:
+            await self._extras(table, result, strays, begun_lsn, oldest)
+        await self._ended(result)
 
-    async def _ended(self, result: TableResult, begun_lsn: int | None, oldest: Position | None) -> None:
+    async def _ended(self, result: TableResult) -> None:
         """Say whether all was looked at, and where the subscription stands, if it can be said."""
         if result.full:
             result.notes.append(f"ended after {len(result.differences)} differences")
-        result.ended(begun_lsn, oldest)
+        result.complete = not result.full
         try:
             result.position = await self._follower.delivered(await self._source.mark())
         except CannotVerify as error:
@@ -185,11 +185,10 @@ class Verification:
             oldest, since_lsn = self._follower.oldest(), await self._source.mark()
             return await self._again(table, suspects, result, one, since_lsn, oldest, last=True)
 
-        begun_oldest, begun_lsn = self._follower.oldest(), await self._quiet_mark()
         steps = Steps(compare, look_again)
         assert isinstance(self._sink, Digesting)
         await ByDigests(self._source, self._sink, table, result, steps, self._chunk_rows, self._rate).run()
-        await self._ended(result, begun_lsn, begun_oldest)
+        await self._ended(result)
 
     async def _quiet_mark(self) -> int | None:
         """Write a mark that nobody committed before without being seen by now; None where somebody may have."""
