@@ -121,8 +121,3 @@ def test_a_report_takes_the_place_of_looking(run: Run, asked: list[str], folder:
     assert "says nothing of nobody" in run("repair", "nobody", "--from", "proof.json").err
     wrong = run("repair", "cache", "orders", "--from", "proof.json")
     assert (wrong.code, "leave the table" in wrong.err) == (2, True)
-
-
-def test_a_source_without_a_slot_cannot(run: Run, folder: Path) -> None:
-    (folder / "watcher.toml").write_text(SETTINGS.replace("[source]", '[source]\nkind = "outbox"'))
-    assert "only a source with a slot" in run("repair").err

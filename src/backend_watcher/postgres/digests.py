@@ -63,7 +63,7 @@ HASHED_AS_THEY_ARE = {
 # its columns, so two rows that swap a value would have the same sum.
 _WAY = b"""
 SELECT current_setting('server_encoding') || ' ' || hashint8extended(hash_record_extended(ROW(
-    true, '\\x01'::bytea, 1::bigint, 2::smallint, 3::int, 'text' COLLATE "C", 4::oid, 'v'::varchar COLLATE "C",
+    true, '\\x01'::bytea, 1::bigint, 2::smallint, 3::int, 'text'::text COLLATE "C", 4::oid, 'v'::varchar COLLATE "C",
     '2026-01-02'::date, '12:34'::time, '2026-01-02 12:34'::timestamp, '2026-01-02 12:34+00'::timestamptz,
     '6f8f9d3c-0000-4000-8000-000000000001'::uuid, ROW(1.50)::text COLLATE "C"), 0), 0)::text
 """

@@ -141,7 +141,7 @@ class Merge:
         await conn.execute(self._write_statement().encode())
 
     async def _copied(self, conn: Connection, rows: Sequence[bytes]) -> bool:
-        """Put rows into their table by COPY; False, for the rest of the session, where some are there already."""
+        """Put rows into their table by COPY; False where it has to be done otherwise."""
         columns = ", ".join(map(quote, self._columns))
         statement = f"COPY {self.target.quoted} ({columns}) FROM STDIN".encode()
         try:
@@ -150,6 +150,9 @@ class Merge:
         except (psycopg.errors.UniqueViolation, psycopg.errors.FeatureNotSupported):
             # Rows that were loaded before, or a table that COPY does not write to: row-level security, a view.
             self._straight = False
+            return False
+        except psycopg.DataError:
+            # A row that does not fit, or a column that has another type by now: the statements below tell which.
             return False
         return True
 
