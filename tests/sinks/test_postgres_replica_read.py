@@ -21,6 +21,7 @@ from backend_watcher.sinks import PostgresReplica
 from backend_watcher.sinks import postgres_replica_read as read_back
 from backend_watcher.testing.builders import change, table
 from backend_watcher.testing.conformance_sink import PRODUCTS, delete, insert, update
+from backend_watcher.verifiable import Repairable
 from postgres.conftest import dsn, server  # noqa: F401 fixtures
 
 from .test_postgres_replica import replica, run
@@ -217,3 +218,13 @@ async def test_nothing_is_summed_up_of_what_is_not_there_yet(dsn: str) -> None: 
     async with opened(dsn, create=True) as sink:
         assert await sink.digest_way(PRODUCTS, ("id",)) == ""
         assert await sink.held(PRODUCTS, [b'["1"]']) == [None]
+
+
+def test_it_says_which_row_a_name_is_of() -> None:
+    pairs = table("public.pairs", {"a": "int8", "b": "text", "n": "text"}, ("b", "a"))
+    sink = PostgresReplica("postgresql://127.0.0.1:1/copy")
+    assert isinstance(sink, Repairable)
+    (named,) = sink.touches(change("delete", pairs, old={"a": 7, "b": "x"}))
+    assert sink.keys_of(pairs, [named, b'["\\udcff", "7"]']) == [{"b": "x", "a": "7"}, "its key is not UTF-8"]
+    by_index = make_table(7, "public", "pairs", "i", [("a", 20, -1, False), ("b", 25, -1, True)], ["a"])
+    assert sink.keys_of(by_index, [b'["x"]']) == ["rows of public.pairs are not told by its primary key"]

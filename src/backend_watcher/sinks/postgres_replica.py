@@ -170,6 +170,10 @@ class PostgresReplica:
         """Return the next names in the order of the key."""
         return await self._back.names_after(table, cursor)
 
+    def keys_of(self, table: Table, names: Sequence[bytes]) -> Sequence[Mapping[str, str] | str]:
+        """Say which rows have some names."""
+        return self._back.keys_of(table, names)
+
     def extras_unknown(self) -> str:
         """Say that a row of the target is always one of the source."""
         return ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from backend_watcher.errors import ConfigError, SinkRejected
@@ -147,6 +147,14 @@ class ReadBack:
             if cells and all(isinstance(cells[place], bytes) for place in places):
                 names.append(_name([_bytes(cells[place]) for place in places]))
         return names
+
+    def keys_of(self, table: Table, names: Sequence[bytes]) -> Sequence[Mapping[str, str] | str]:
+        """Read the key out of names; a text that is not UTF-8 is nobody's key."""
+        key = key_of(table)
+        if set(key) != set(table.primary_key):
+            return [f"rows of {table.full_name} are not told by its primary key"] * len(names)
+        found = [json.loads(name) for name in names]
+        return [dict(zip(key, one, strict=True)) if _can_be_asked(one) else "its key is not UTF-8" for one in found]
 
     # What is there
 
