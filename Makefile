@@ -32,7 +32,7 @@ test: $(VENV)/.test test-pure ## every test that needs only Python packages: rea
 	@rm -f $(PARTS); code=0; \
 	$(PYTEST) --ignore=tests/faults -n auto --dist loadfile || code=1; \
 	$(SHORT) -m 'quiet and not servers' || code=1; \
-	$(SHORT) -m 'not quiet and not servers' -n auto --maxschedchunk=1 || code=1; \
+	$(SHORT) -m 'not quiet and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
 	exit $$code
 
 test-pure: $(VENV)/.test ## the tests of the compiled files once more, without compilation
