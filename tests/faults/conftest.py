@@ -74,6 +74,8 @@ def result(request: pytest.FixtureRequest) -> Iterator[Part]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if hasattr(terminalreporter.config, "workerinput"):
+        return  # the first process says and writes it, for all
     if (path := os.environ.get("FAULTS_PARTS")) and Path(path).exists():
         _results.add(json.loads(Path(path).read_text()))
     if found := _results.as_json():
