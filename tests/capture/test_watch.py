@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from backend_watcher.capture import watch
+from backend_watcher.capture import logical
 from backend_watcher.capture.drift import Coverage
 from backend_watcher.capture.prepare import PUBLISHED
 from backend_watcher.errors import PublicationLost
@@ -145,7 +145,7 @@ async def moved(app: App, street: Street) -> bool:
 async def test_a_network_that_brings_nothing_is_given_up(
     app: App, street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "LOOK_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(logical, "CONTROL_SECONDS_MAX", 0.5)
     street.watch_seconds = GLANCE
     async with App.connected(app.dsn) as other, street.listening():
         await app.insert(1)

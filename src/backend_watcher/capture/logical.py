@@ -18,14 +18,14 @@ from dataclasses import replace
 from backend_watcher import probes
 from backend_watcher.capture import undecodable
 from backend_watcher.capture.acknowledge import Acknowledgement
-from backend_watcher.capture.again import Again
 from backend_watcher.capture.backfill import Backfills
 from backend_watcher.capture.beat import Beat
 from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.placing import Placements
 from backend_watcher.capture.prepare import LogicalSettings, Prepared, prepare
+from backend_watcher.capture.sessions import keep_on
 from backend_watcher.capture.spill import Spill
-from backend_watcher.capture.together import first_error, run_together
+from backend_watcher.capture.together import run_together
 from backend_watcher.capture.undecodable import Undecodable
 from backend_watcher.capture.watch import WATCH_SECONDS, SourceWatch, slot_error
 from backend_watcher.contracts import Journal, Observer
@@ -47,6 +47,11 @@ cost as much to wake for as one, so blocks get fuller, fsyncs fewer, and Postgre
 """
 FEEDBACK_GAP_SECONDS = 0.1
 ALIVE_SECONDS = 1.0
+CONTROL_SECONDS_MAX = 15.0
+"""
+For any answer beside a running stream. Somebody asks at least each WATCH_SECONDS, so a network that brings nothing
+any more is noticed in less than 30 s, whoever asked.
+"""
 PING_EACH = 4
 """One in so many looks whether the server lives also asks whether it still takes sessions."""
 
@@ -76,35 +81,28 @@ class LogicalSource:
         """Stream, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
         loop = asyncio.get_running_loop()
         unlisten = self._journal.listen(lambda: set_threadsafe(loop, self._progress))
-        again = Again()
         try:
-            while True:
-                begun = time.monotonic()
-                delay, stuck = 0.0, None
-                try:
-                    await self._session()
-                except* WatcherError as group:
-                    error = first_error(group)
-                    if isinstance(error, SpillFull):
-                        # From here on such a transaction stays with the server until its commit.
-                        self._streaming = False
-                    delay = again.after(error, time.monotonic() - begun, self._journal.durable_lsn)
-                    if isinstance(error, UndecodableChange):
-                        stuck = Undecodable.of(error)
-                        # A transaction that comes whole says where it commits.
-                        self._streaming = self._streaming and stuck.commit_lsn is not None
-                    else:
-                        self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
-                if stuck is not None:
-                    await self._journal.set_note(undecodable.NOTE, stuck.to_note())
-                    self._observer.source_state(undecodable.STATE, stuck.words(delay))
-                await self._wait(delay, stuck)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from None
+            await keep_on(self._session, self._journal, self._rest)
         finally:
             unlisten()
             if self._spill is not None:
                 self._spill.clear()
+
+    async def _rest(self, error: WatcherError, delay: float) -> None:
+        """Tell why a session ended, change what the next one would fail at too, and wait."""
+        stuck = None
+        if isinstance(error, SpillFull):
+            # From here on such a transaction stays with the server until its commit.
+            self._streaming = False
+        if isinstance(error, UndecodableChange):
+            stuck = Undecodable.of(error)
+            # A transaction that comes whole says where it commits.
+            self._streaming = self._streaming and stuck.commit_lsn is not None
+            await self._journal.set_note(undecodable.NOTE, stuck.to_note())
+            self._observer.source_state(undecodable.STATE, stuck.words(delay))
+        else:
+            self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
+        await self._wait(delay, stuck)
 
     async def _wait(self, seconds: float, stuck: Undecodable | None) -> None:
         """Wait, but no longer than until somebody skips what the source is stuck at."""
@@ -129,6 +127,7 @@ class LogicalSource:
             self._settings = replace(self._settings, messages=prepared.messages)
             await self._start(stream, connection, prepared)
             self._observer.source_state("streaming", "")
+            connection.answer_seconds_max = CONTROL_SECONDS_MAX
             await self._stream(stream, connection, prepared)
         finally:
             await stream.close()

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend_watcher.capture.acknowledge import Acknowledgement
-from backend_watcher.capture.again import Again
 from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.outbox_wake import QueueAlarm
-from backend_watcher.capture.together import first_error, run_together
+from backend_watcher.capture.sessions import keep_on
+from backend_watcher.capture.together import run_together
 from backend_watcher.contracts import Identity, Journal, Observer
 from backend_watcher.decode.outbox import said_message
 from backend_watcher.decode.whole import begin_message, commit_message
@@ -70,22 +70,12 @@ class NotifySource:
 
     async def run(self) -> None:
         """Listen, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
-        again = Again()
-        try:
-            while True:
-                begun = time.monotonic()
-                delay = 0.0
-                try:
-                    await self._session()
-                except* WatcherError as group:
-                    error = first_error(group)
-                    delay = again.after(error, time.monotonic() - begun, self._journal.durable_lsn)
-                    self._observer.source_state(
-                        "waiting", f"{error.message}; again in {delay:.1f} s, and what is notified until then is lost"
-                    )
-                await asyncio.sleep(delay)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from None
+        await keep_on(self._session, self._journal, self._rest)
+
+    async def _rest(self, error: WatcherError, delay: float) -> None:
+        words = f"{error.message}; again in {delay:.1f} s, and what is notified until then is lost"
+        self._observer.source_state("waiting", words)
+        await asyncio.sleep(delay)
 
     async def _session(self) -> None:
         self._observer.source_state("connecting", "")

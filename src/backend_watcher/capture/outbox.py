@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from backend_watcher import probes
 from backend_watcher.capture.acknowledge import Acknowledgement
-from backend_watcher.capture.again import Again
 from backend_watcher.capture.backfill import Backfills
 from backend_watcher.capture.intake import Describer, Intake
 from backend_watcher.capture.outbox_cover import gaps
@@ -26,7 +25,8 @@ from backend_watcher.capture.outbox_prepare import OutboxSettings, Prepared, cov
 from backend_watcher.capture.outbox_start import check_end
 from backend_watcher.capture.outbox_wake import QueueAlarm, Waker
 from backend_watcher.capture.placing import Placements
-from backend_watcher.capture.together import first_error, run_together
+from backend_watcher.capture.sessions import keep_on
+from backend_watcher.capture.together import run_together
 from backend_watcher.capture.visible import Batch, Snapshot, Written, end_lsn, placed
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.decode.pgoutput import Relation
@@ -80,22 +80,14 @@ class OutboxSource:
         """Read, and begin again when the connection breaks. Raises a WatcherError that needs a person."""
         loop = asyncio.get_running_loop()
         unlisten = self._journal.listen(lambda: set_threadsafe(loop, self._progress))
-        again = Again()
         try:
-            while True:
-                begun = time.monotonic()
-                delay = 0.0
-                try:
-                    await self._session()
-                except* WatcherError as group:
-                    error = first_error(group)
-                    delay = again.after(error, time.monotonic() - begun, self._journal.durable_lsn)
-                    self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
-                await asyncio.sleep(delay)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from None
+            await keep_on(self._session, self._journal, self._rest)
         finally:
             unlisten()
+
+    async def _rest(self, error: WatcherError, delay: float) -> None:
+        self._observer.source_state("waiting", f"{error.message}; again in {delay:.1f} s")
+        await asyncio.sleep(delay)
 
     async def _session(self) -> None:
         """One connection's life: prepare, read until something ends it."""

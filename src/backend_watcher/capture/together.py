@@ -8,7 +8,7 @@ the tasks begins again after an error, so a watcher that is stopped just as its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from backend_watcher.errors import RetryKind, UndecodableChange, WatcherError
@@ -33,20 +33,19 @@ async def run_together(*work: Coroutine[Any, Any, None]) -> None:
         raise BaseExceptionGroup("tasks that ran together", errors)
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> WatcherError:
+def first_error(errors: Iterable[BaseException]) -> WatcherError:
     """
-    Return the error of a group that decides: one that needs a person before one that time mends.
+    Return the error that decides: one that needs a person before one that time mends.
 
-    Of those, a change that cannot be sent comes first: the connection's end is only what follows. Raises the group
-    where none of ours is in it.
+    Of those, a change that cannot be sent comes first: the connection's end is only what follows. Errors that are
+    none of ours do not count; at least one is ours.
     """
-    flat = [error for error in _flatten(group) if isinstance(error, WatcherError)]
-    if not flat:
-        raise group
-    return min(flat, key=lambda error: (error.retry is RetryKind.LATER, not isinstance(error, UndecodableChange)))
+    ours = [error for error in errors if isinstance(error, WatcherError)]
+    return min(ours, key=lambda error: (error.retry is RetryKind.LATER, not isinstance(error, UndecodableChange)))
 
 
-def _flatten(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the errors of a group, and of groups in it; an error by itself is one."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _flatten(inner)]
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]

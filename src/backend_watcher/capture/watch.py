@@ -21,7 +21,7 @@ from backend_watcher.capture.schema_watch import SchemaWatch
 from backend_watcher.contracts import Journal, Observer
 from backend_watcher.errors import BecameSynchronous, SlotLost, SourceUnavailable
 from backend_watcher.postgres import slots, surroundings
-from backend_watcher.postgres.connect import Connection, answering
+from backend_watcher.postgres.connect import Connection
 from backend_watcher.postgres.replication import ReplicationStream
 from backend_watcher.postgres.slots import SlotFacts
 from backend_watcher.postgres.surroundings import Surroundings
@@ -29,9 +29,6 @@ from backend_watcher.postgres.upkeep import HEARTBEAT_PREFIX
 
 WATCH_SECONDS = 9.0
 """Whatever makes rows vanish is noticed within ten seconds, at a tenth of a query a second."""
-
-LOOK_SECONDS_MAX = 18.0
-"""With WATCH_SECONDS it makes less than 30 s until a network that brings nothing any more is noticed."""
 
 _STATES = {WalLevel.WARNING: "wal_warning", WalLevel.ALARM: "wal_alarm"}
 _SYNCHRONOUS = frozenset({"sync", "quorum", "potential"})
@@ -82,17 +79,16 @@ class SourceWatch:
     async def _look(self) -> Surroundings:
         begun = time.monotonic()
         beats = self._beat.may_go_along(begun)
-        with answering(self._connection, LOOK_SECONDS_MAX):
-            seen = await surroundings.look(
-                self._connection,
-                slot=self._settings.slot,
-                pid=self._stream.backend_pid,
-                publication=self._settings.publication,
-                names=self._schema.names,
-                oids=sorted({*self._coverage.oids, *await self._schema.oids()}),
-                fingerprint=self._schema.is_due(begun),
-                heartbeat=HEARTBEAT_PREFIX if beats else None,
-            )
+        seen = await surroundings.look(
+            self._connection,
+            slot=self._settings.slot,
+            pid=self._stream.backend_pid,
+            publication=self._settings.publication,
+            names=self._schema.names,
+            oids=sorted({*self._coverage.oids, *await self._schema.oids()}),
+            fingerprint=self._schema.is_due(begun),
+            heartbeat=HEARTBEAT_PREFIX if beats else None,
+        )
         if beats:
             self._beat.sent(begun)
         self._schema.took(begun, time.monotonic(), seen)

@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg
 from psycopg.abc import Buffer
@@ -27,8 +27,6 @@ from backend_watcher.postgres.refusal import explain, place_of
 from backend_watcher.postgres.translate import translate
 
 __all__ = ["APPLICATION_NAME", "Connection", "answering", "connect", "refuses_sessions", "translate"]
-
-Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 APPLICATION_NAME = "backend_watcher"
 """What every session's application_name begins with; no standby is called that."""
@@ -70,6 +68,13 @@ _UNCHECKED = "SQL_ASCII"
 
 _REPLICATION_SETTINGS = {"statement_timeout": "0", "lock_timeout": "0"}
 
+
+class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection that knows how long one waits for an answer on it."""
+
+    answer_seconds_max = ANSWER_SECONDS_MAX
+
+
 _FOREIGN_PARAMETERS = {"schema", "pgbouncer", "connection_limit", "pool_timeout", "ssl", "sslaccept", "socket_timeout"}
 
 
@@ -86,7 +91,7 @@ async def connect(
     parameters = _parameters(dsn, purpose, replication, read_only)
     try:
         # Statements are not prepared on the server: they are few, and a pooler would lose them.
-        conn = await psycopg.AsyncConnection.connect("", autocommit=True, prepare_threshold=None, **parameters)
+        conn = await Connection.connect("", autocommit=True, prepare_threshold=None, **parameters)
     except (psycopg.Error, OSError) as error:
         raise await explain(error, parameters) from None
     if (replication or any_text) and conn.info.parameter_status("server_encoding") == _UNCHECKED:
@@ -117,14 +122,14 @@ class _AnyText(Loader):
 
 
 @contextmanager
-def answering(conn: Connection, seconds: float = ANSWER_SECONDS_MAX) -> Iterator[None]:
+def answering(conn: Connection, seconds: float | None = None) -> Iterator[None]:
     """
-    Cut the connection where what is asked inside is not answered in time.
+    Cut the connection where what is asked inside is not answered in time: in `seconds`, or what is set for all.
 
     A network that takes everything and brings nothing looks like a server that thinks; TCP itself may not see it,
     because something in between still answers. Whoever waits then hears that the connection is lost.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, _cut, conn)
+    timer = asyncio.get_running_loop().call_later(conn.answer_seconds_max if seconds is None else seconds, _cut, conn)
     try:
         yield
     finally:

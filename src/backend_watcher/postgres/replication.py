@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from psycopg import AsyncConnection, Error
+from psycopg import Error
 from psycopg.errors import Diagnostic
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, UndecodableChange, WatcherError
 from backend_watcher.events.position import format_lsn
-from backend_watcher.postgres.connect import answering, connect
+from backend_watcher.postgres.connect import Connection, answering, connect
 from backend_watcher.postgres.translate import error_of, one_line, read_lsn, translate
 
 FEEDBACK = struct.Struct(">cQQQqB")
@@ -63,7 +63,7 @@ class ReplicationStream:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._connection: AsyncConnection[tuple[object, ...]] | None = None
+        self._connection: Connection | None = None
         self._backend_pid = 0
         self._later: UndecodableChange | None = None
         self._more = False
@@ -102,7 +102,7 @@ class ReplicationStream:
         except Error as error:
             raise translate(error) from error
         assert row is not None
-        content = row[1] if isinstance(row[1], str) else bytes(row[1]).decode(errors="replace")  # type: ignore[call-overload]
+        content = row[1] if isinstance(row[1], str) else bytes(row[1]).decode(errors="replace")
         return fork_of(content, ancestor)
 
     def _note(self, notice: Diagnostic) -> None:
