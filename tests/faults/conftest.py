@@ -22,17 +22,29 @@ from .results import Part, Results, merge
 from .scale import FULL
 from .workload import SCHEMA
 
+DELIVERY = frozenset(
+    str(number)
+    for first, last in ((1, 9), (12, 14), (19, 22), (24, 27), (33, 33), (41, 46), (55, 59), (61, 62), (64, 64), (69, 69))
+    for number in range(first, last + 1)
+)
+"""The scenarios of what the watcher does with changes; the others are about what PostgreSQL says, and earlier rows."""
+
 _results = Results()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scenario(id, name): which scenario of the fault run a test is a part of")
     config.addinivalue_line("markers", "large: its full form takes many minutes by itself: `make faults-large`")
+    config.addinivalue_line("markers", "source: about what PostgreSQL says, and rows of before: `make faults-source`")
     config.addinivalue_line("markers", "quiet: compares timings, and is run with nothing beside it in the full form")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In the full form, which runs several at once, begin with the longest: by their time limits."""
+    """Say which are about the source; in the full form, several at once, begin with the longest by time limit."""
+    for item in items:
+        scenarios = {mark.args[0] for mark in item.iter_markers("scenario")}
+        if scenarios and not scenarios & DELIVERY:
+            item.add_marker("source")
     if FULL:
         items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
 

@@ -16,6 +16,8 @@ import psycopg
 
 from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
 
+from .warm import Forked, warm
+
 PROGRAM = Path(__file__).parent / "program.py"
 NAME = "faults"
 SLOT = f"watcher_{NAME}"
@@ -23,6 +25,8 @@ JOURNAL = f".watcher/{NAME}.journal"
 START_SECONDS_MAX = 60.0
 CATCH_UP_SECONDS_MAX = 120.0
 END_SECONDS_MAX = 60.0
+TIMED_EACH = 5
+"""Of many starts one in so many is by itself, not forked, and its recovery is timed: imports belong to it."""
 STREAMING = "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'backend_watcher%'"
 
 _never = threading.Event()
@@ -59,7 +63,11 @@ def environment(
 
 
 class Running:
-    """`watcher run` in a process of its own; `probe` is what WATCHER_PROBES says. Its log is `folder/log`."""
+    """
+    `watcher run` in a process of its own; `probe` is what WATCHER_PROBES says. Its log is `folder/log`.
+
+    With `often`, for tests that start it by the dozen, it is forked from a process that has imported it (`warm.py`).
+    """
 
     def __init__(
         self,
@@ -68,19 +76,21 @@ class Running:
         probe: str = "",
         *arguments: str,
         program: Path | str = PROGRAM,
+        often: bool = False,
     ) -> None:
         self.folder = folder
         self._seen = [Path(environ[name]) for name in ("FAULTS_SEEN", "FAULTS_LINES") if name in environ]
-        command = [sys.executable, "-m", "backend_watcher", "run", str(program), *arguments]
+        arguments = ("run", str(program), *arguments)
+        environ = {**environ, "WATCHER_PROBES": probe}
+        self.begun = time.monotonic()
+        self.process: subprocess.Popen[bytes] | Forked
+        if often:
+            self.process = warm().start(*arguments, cwd=folder, env=environ, log=folder / "log")
+            return
+        command = [sys.executable, "-m", "backend_watcher", *arguments]
         with (folder / "log").open("ab") as log:
-            self.begun = time.monotonic()
             self.process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**environ, "WATCHER_PROBES": probe},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     @property

@@ -168,7 +168,8 @@ def test_a_backfill_is_killed_at_every_place(
             shell(tmp_path, environ, "outbox", "install", "--json")
         with Oldest(postgres.dsn) as oldest, Workload(postgres.dsn, rolls.random(), rewrite) as load:
             for place in PLACES * EACH_PLACE[kind]:
-                with Running(tmp_path, environ, f"{place}=kill@{rolls.randint(1, 6)}", program=PROGRAM) as running:
+                probe = f"{place}=kill@{rolls.randint(1, 6)}"
+                with Running(tmp_path, environ, probe, program=PROGRAM, often=True) as running:
                     until(lambda: running.ended or finished(running.journal), "a kill")
                     killed = running.ended
                     assert running.end(signal.SIGKILL) == -signal.SIGKILL, running.log()[-3000:]

@@ -39,7 +39,7 @@ def test_a_clean_stop_under_load_repeats_nothing(
             assert first.end() == 0
         with Workload(postgres.dsn, rolls.random()) as workload:
             for _ in range(STOPS):
-                with Running(tmp_path, environ) as running:
+                with Running(tmp_path, environ, often=True) as running:
                     running.wait_for_delivery()
                     pause(rolls.uniform(0, 0.5))
                     begun = time.monotonic()

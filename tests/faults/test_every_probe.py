@@ -16,7 +16,7 @@ from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
 from .judge import cache_differences, distinct, judge, read_lines, read_seen, without_repeats
 from .ledger import Ledger
 from .results import Part
-from .running import SLOT, Running, environment, until
+from .running import SLOT, Running, environment, pause, until
 from .scale import dice, repeats
 from .workload import IN_PARTS, Workload, mixed
 
@@ -35,6 +35,7 @@ REACH_SECONDS_MAX = 20.0
 TIMES = repeats(1, 20)
 TIMES_RARE = repeats(1, 2)
 """Not reached, each costs REACH_SECONDS_MAX."""
+OWED_SECONDS = 0.5
 ALL = "handler,cache,file"
 SINKS = [(ALL, "capture."), (ALL, "journal."), (ALL, "service."), *((one, "delivery.") for one in ALL.split(","))]
 """Before the sinks, where all are the same, and in each sink. Each room alone, so that they can be run side by side."""
@@ -67,10 +68,12 @@ def test_killed_at_every_place(
                     reached = kill_at(connection, tmp_path, environ, name, rolls.randint(1, 10))
                     result.add(runs=reached)
                     not_reached += [] if reached else [name]
+            # Something is owed after the last kill, so that its delivery can be timed.
+            pause(OWED_SECONDS)
             workload.stop()
         facts = ledger.facts()
         with Running(tmp_path, environ) as last:
-            result.add(recovery_seconds_max=last.wait_for_streaming(connection))
+            result.add(recovery_seconds_max=last.wait_for_delivery())
             for one in sinks.split(","):
                 until(lambda one=one: caught_up(connection, valkey, tmp_path, one, len(facts)), f"{one} catching up")
             assert last.end(signal.SIGTERM) == 0
@@ -91,10 +94,10 @@ def begin(connection: psycopg.Connection, folder: Path, environ: dict[str, str],
             connection.execute(f"DROP PUBLICATION {SLOT}")
             shutil.rmtree(folder / ".watcher")
         for name in AT_FIRST_START if room == "capture." else ():
-            with Running(folder, environ, f"{name}=kill") as running:
+            with Running(folder, environ, f"{name}=kill", often=True) as running:
                 assert running.wait(REACH_SECONDS_MAX) == -signal.SIGKILL, running.log()[-2000:]
             result.add(runs=1)
-        with Running(folder, environ) as running:
+        with Running(folder, environ, often=True) as running:
             running.wait_for_streaming(connection)
             assert running.end() == 0
 
@@ -102,7 +105,7 @@ def begin(connection: psycopg.Connection, folder: Path, environ: dict[str, str],
 def kill_at(connection: psycopg.Connection, folder: Path, environ: dict[str, str], name: str, nth: int) -> bool:
     """Run until the place is reached for the nth time; say whether it was."""
     at = 1 if name in (*AT_THE_END, *RARE) else min(nth, 2) if name in SELDOM else nth
-    with Running(folder, environ, f"{name}=kill@{at}") as running:
+    with Running(folder, environ, f"{name}=kill@{at}", often=True) as running:
         if name in AT_THE_END:
             running.wait_for_streaming(connection)
             running.send(signal.SIGTERM)

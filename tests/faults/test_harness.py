@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
 import threading
 import time
@@ -13,12 +14,14 @@ import psycopg
 import pytest
 
 from backend_watcher.embedded import EmbeddedPostgres
+from backend_watcher.errors import ExitCode
 
 from .judge import Seen, broken_sums, judge
 from .ledger import Fact, Ledger
 from .proxy import Proxy
 from .results import Results, merge
-from .running import until
+from .running import Running, environment, until
+from .source import insert
 from .workload import ACCOUNTS, BALANCE, Workload, delete_and_insert, hot_key, transfers, upserts
 
 FACTS = [Fact("items", "insert", 1, 1, 0), Fact("items", "update", 1, 2, 0), Fact("items", "insert", 2, 1, 0)]
@@ -180,3 +183,27 @@ def test_what_another_process_has_found_is_put_to_it() -> None:
     two, three = one.as_json()
     assert (two["runs"], two["recovery_seconds_max"], two["pass"]) == (6, 2.5, True)
     assert (three["failed"], three["pass"]) == (["test_it"], False)
+
+
+@pytest.mark.timeout(120)
+def test_one_that_is_forked_is_like_one_that_is_started(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    said: list[list[str]] = []
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        for name, often in (("started", False), ("forked", True)):
+            (folder := tmp_path / name).mkdir()
+            environ = environment(folder, postgres, FAULTS_NAME=name)
+            with Running(folder, environ, often=often) as running:
+                running.wait_for_streaming(connection)
+                insert(connection, 1, 3) if often else insert(connection, 4, 6)
+                running.wait_for_delivery()
+                assert running.end() == 0
+            said.append([json.loads(line)["event"] for line in running.log().splitlines()])
+            with Running(folder, environ, "capture.received=kill", often=often) as killed:
+                assert killed.wait() == -signal.SIGKILL
+            with Running(folder, environ, program="nothing.py", often=often) as refused:
+                assert refused.wait() == ExitCode.CONFIGURATION
+            with Running(folder, environ, often=often) as running:
+                assert running.end(signal.SIGKILL) == -signal.SIGKILL
+                assert running.ended
+    # Two threads speak, so their order differs.
+    assert sorted(said[0]) == sorted(said[1])

@@ -56,7 +56,7 @@ class Standby:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._running = Running(self._folder, self._environ)
+            self._running = Running(self._folder, self._environ, often=True)
             while not self._running.ended and not self._stopping.is_set():
                 pause(0.05)
             self.codes.append(self._running.end(signal.SIGTERM))

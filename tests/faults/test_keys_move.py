@@ -130,7 +130,7 @@ def test_everybody_ends_equal(postgres: EmbeddedPostgres, valkey: EmbeddedValkey
         environ = environment(tmp_path, postgres, valkey, FAULTS_REPLICA=target.dsn)
         shuffler = Shuffler(connection, rolls)
         for _ in range(KILLS):
-            with Running(tmp_path, environ, program=PROGRAM) as running:
+            with Running(tmp_path, environ, program=PROGRAM, often=True) as running:
                 running.wait_for_streaming(connection)
                 shuffler.run(TRANSACTIONS // (KILLS + 1))
                 running.end(signal.SIGKILL)

@@ -57,13 +57,13 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
         ledger = Ledger(connection)
         # The handler is slow, so that at the end some of the journal is still to be delivered.
         environ = environment(folder, server, FAULTS_DELAY="0.02")
-        with Running(folder, environ) as running:
+        with Running(folder, environ, often=True) as running:
             running.wait_for_streaming(connection)
             load(server, rolls, 0.3)
             pause(0.3)
             assert running.end() == 0
         shutil.copyfile(running.journal, running.journal.with_name("yesterday"))
-        with Running(folder, environ) as running:
+        with Running(folder, environ, often=True) as running:
             running.wait_for_streaming(connection)
             load(server, rolls, 0.5)
             pause(0.5)

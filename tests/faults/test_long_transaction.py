@@ -77,7 +77,7 @@ def test_it_is_delivered_completely(postgres: EmbeddedPostgres, tmp_path: Path, 
         after = 2
         while after:
             after -= long.ended
-            with Running(tmp_path, environ) as running:
+            with Running(tmp_path, environ, often=True) as running:
                 running.wait_for_streaming(connection)
                 pause(min(RESTART_SECONDS, 1.0) if long.ended else RESTART_SECONDS)
                 running.end(rolls.choice([signal.SIGKILL, signal.SIGTERM]))

@@ -88,7 +88,7 @@ def test_both_are_equal_and_no_commit_shows_a_wrong_sum(
             with Sums(target.dsn) as sums:
                 load.start()
                 for _ in range(KILLS):
-                    with Running(tmp_path, environ, program=PROGRAM) as running:
+                    with Running(tmp_path, environ, program=PROGRAM, often=True) as running:
                         pause(SECONDS / KILLS * rolls.uniform(0.3, 1.2))
                         running.end(signal.SIGKILL)
                     result.add(runs=1)

@@ -50,7 +50,7 @@ def test_a_stopped_instance_keeps_its_journal(
                 old.wait_for_delivery()
                 old.send(signal.SIGSTOP)
                 until(lambda: not streams(connection), "the server giving it up", 60.0)
-                with Running(tmp_path, environ) as new:
+                with Running(tmp_path, environ, often=True) as new:
                     assert new.wait() == ExitCode.TEMPORARY
                 pause(STOPPED_SECONDS)
                 workload.stop()
