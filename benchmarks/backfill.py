@@ -7,7 +7,6 @@ has had all rows, up to 1,000 at a time. The ratio is COPY's seconds / ours; COP
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -20,10 +19,9 @@ from typing import Any
 
 import backlog
 import psycopg
+from figures import arguments, say_build, write
 
-from backend_watcher import __version__
 from backend_watcher.embedded import EmbeddedPostgres
-from backend_watcher.version import is_compiled
 
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB"}
 LOOK_SECONDS = 0.25
@@ -113,14 +111,11 @@ def measure(rows: int) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    print(f"backend-watcher {__version__} ({'compiled' if is_compiled() else 'pure Python'}), {os.cpu_count()} CPUs")
-    figures = measure(options.rows)
-    if options.json:
-        options.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
+    say_build()
+    write(measure(options.rows), options.json)
 
 
 if __name__ == "__main__":

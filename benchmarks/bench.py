@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,11 +12,10 @@ from typing import Any
 
 import backlog
 import latency
+from figures import arguments, say_build, write
 
-from backend_watcher import __version__
 from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
 from backend_watcher.embedded.install import find_postgres
-from backend_watcher.version import is_compiled
 
 HERE = Path(__file__).parent
 TARGETS = {"decode": 1.0, "handler": 0.85, "handler_batch": 0.85, "redis_cache": 0.5}
@@ -100,16 +98,13 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the one large transaction")
     parser.add_argument("--updates", type=int, default=200_000, help="transactions of one update each")
     parser.add_argument("--seconds", type=float, default=10, help="how long the latency is measured")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    print(f"backend-watcher {__version__} ({'compiled' if is_compiled() else 'pure Python'}), {os.cpu_count()} CPUs")
-    figures = measure(options)
-    if options.json:
-        options.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
+    say_build()
+    write(measure(options), options.json)
 
 
 if __name__ == "__main__":

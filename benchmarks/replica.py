@@ -8,7 +8,6 @@ stands before the backlog, and is timed until the last update is there. The rati
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -21,10 +20,9 @@ from pathlib import Path
 
 import backlog
 import psycopg
+from figures import arguments, say_build, write
 
-from backend_watcher import __version__
 from backend_watcher.embedded import EmbeddedPostgres
-from backend_watcher.version import is_compiled
 
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB", "max_slot_wal_keep_size": "-1"}
 LOOK_SECONDS = 0.05
@@ -126,15 +124,12 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the one large transaction")
     parser.add_argument("--updates", type=int, default=200_000, help="transactions of one update each")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    print(f"backend-watcher {__version__} ({'compiled' if is_compiled() else 'pure Python'}), {os.cpu_count()} CPUs")
-    figures = measure(options)
-    if options.json:
-        options.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
+    say_build()
+    write(measure(options), options.json)
 
 
 if __name__ == "__main__":

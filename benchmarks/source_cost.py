@@ -7,8 +7,6 @@ function with each change; it shares the machine with the server and with pgbenc
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import statistics
@@ -21,11 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from figures import arguments, say_build, write
 
-from backend_watcher import __version__
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.embedded.install import find_postgres
-from backend_watcher.version import is_compiled
 
 TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history")
 SCALE = 10
@@ -132,15 +129,12 @@ def measure(seconds: int, rounds: int) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--seconds", type=int, default=20, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    print(f"backend-watcher {__version__} ({'compiled' if is_compiled() else 'pure Python'}), {os.cpu_count()} CPUs")
-    figures = measure(options.seconds, options.rounds)
-    if options.json:
-        options.json.write_text(json.dumps({"figures": figures}, indent=2) + "\n")
+    say_build()
+    write(measure(options.seconds, options.rounds), options.json)
 
 
 if __name__ == "__main__":

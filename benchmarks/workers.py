@@ -7,9 +7,7 @@ PostgreSQL shares the cores.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -18,6 +16,7 @@ import time
 from pathlib import Path
 
 import psycopg
+from figures import arguments, say_build, write
 
 from backend_watcher.embedded import EmbeddedPostgres
 
@@ -72,11 +71,11 @@ async def measure(workers: int, rows: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = arguments(__doc__)
     parser.add_argument("--workers", type=int, choices=range(1, 1001), metavar="N", default=2)
     parser.add_argument("--rows", type=int, default=3000)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    say_build()
     # By turns, because the machine is not ours alone; the faster run of each counts.
     figures: dict[int, float] = {}
     for workers in (0, options.workers, 0, options.workers):
@@ -84,9 +83,8 @@ def main() -> None:
     without, several = figures[0], figures[options.workers]
     ratio = several / without
     print(f"changes a second: {without:.0f} in the watcher, {several:.0f} in {options.workers} workers: {ratio:.2f} x")
-    if options.json:
-        figure = {"name": f"handler_{options.workers}_workers", "value": ratio, "unit": "x", "reference": without}
-        options.json.write_text(json.dumps({"figures": [figure]}) + "\n")
+    figure = {"name": f"handler_{options.workers}_workers", "value": ratio, "unit": "x", "reference": without}
+    write([figure], options.json)
 
 
 if __name__ == "__main__":

@@ -208,19 +208,26 @@ async def test_a_commit_that_is_seen_late_wins_over_what_was_read(app: App, stre
     assert mirror(await read_all(street.journal)) == await source(app)
 
 
+@asynccontextmanager
+async def committed_and_unseen(app: App, street: Street, update: str) -> AsyncIterator[None]:
+    """An update that the stream brings, and that other sessions do not see before this ends."""
+    async with commits_are_seen_late(app):
+        # A session that begins now surely knows the setting.
+        other = await psycopg.AsyncConnection.connect(app.dsn, autocommit=True)
+        committing = asyncio.create_task(other.execute(update))
+        await eventually(lambda: read_all(street.journal))
+        await eventually(lambda: app.ask(LATE))
+        yield
+    await committing
+    await other.close()
+
+
 async def test_a_commit_from_before_that_is_seen_late_is_waited_for(app: App, street: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
     async with street.listening():
-        async with commits_are_seen_late(app):
-            # A session that begins now surely knows the setting.
-            other = await psycopg.AsyncConnection.connect(app.dsn, autocommit=True)
-            waiting = asyncio.create_task(other.execute("UPDATE products SET name = 'new' WHERE id = 5"))
-            await eventually(lambda: read_all(street.journal))
-            await eventually(lambda: app.ask(LATE))
+        async with committed_and_unseen(app, street, "UPDATE products SET name = 'new' WHERE id = 5"):
             number = await ask(street.journal)
             await eventually(lambda: waits(street.journal, number))
-        await waiting
-        await other.close()
         job = await ended(street.journal, number)
     assert (job.state, job.detail) == (BackfillState.DONE, "")
     assert mirror(await read_all(street.journal)) == await source(app)

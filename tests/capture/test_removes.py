@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 from typing import Any
 
-import psycopg
 import pytest
 
 from backend_watcher import probes
@@ -18,7 +16,7 @@ from backend_watcher.events.row import ABSENT
 from backend_watcher.testing.chunks import read_all
 
 from .street import App, Street, eventually
-from .test_backfill import LATE, ask, commits_are_seen_late, ended, meanwhile, mirror, quick, source, waits
+from .test_backfill import ask, committed_and_unseen, ended, meanwhile, mirror, quick, source, waits
 
 __all__ = ["quick"]
 REMOVES: dict[str, Any] = {"repair": True, "removes": True}
@@ -90,15 +88,9 @@ async def test_a_truncate_meanwhile_has_it_read_again(app: App, street: Street) 
 async def test_a_row_that_is_committed_and_not_seen_yet_is_waited_for(app: App, street: Street) -> None:
     await app.run("INSERT INTO products SELECT n, 'old', n FROM generate_series(1, 9) n")
     async with street.listening():
-        async with commits_are_seen_late(app):
-            other = await psycopg.AsyncConnection.connect(app.dsn, autocommit=True)
-            committing = asyncio.create_task(other.execute("UPDATE products SET id = 20 WHERE id = 5"))
-            await eventually(lambda: read_all(street.journal))
-            await eventually(lambda: app.ask(LATE))
+        async with committed_and_unseen(app, street, "UPDATE products SET id = 20 WHERE id = 5"):
             number = await ask(street.journal, keys=keys(5, 20, 21), **REMOVES)
             await eventually(lambda: waits(street.journal, number))
-        await committing
-        await other.close()
         job = await ended(street.journal, number)
     changes = await read_all(street.journal)
     assert (job.state, job.detail) == (BackfillState.DONE, "")

@@ -13,6 +13,20 @@ from typing import Any
 import backend_watcher
 
 SECONDS_MAX = 60
+CACHED_ORDERS = """
+name = "shop"
+
+[source]
+dsn = "postgresql://127.0.0.1:1/shop"
+
+[[subscription]]
+name = "cache"
+table = "orders"
+sink = "redis_cache"
+key = "order:{id}"
+"""
+"""A file of settings: one cache of one table, at a server that is not there."""
+
 SOURCE = Path(backend_watcher.__file__).resolve().parents[1]
 
 

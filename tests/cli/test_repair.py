@@ -15,21 +15,9 @@ from backend_watcher.reconcile.repair import Plan, plan
 from backend_watcher.reconcile.report import TableResult
 from backend_watcher.service.repairing import Repaired
 from backend_watcher.service.verifying import Asked, Proof
-from cli.commands import Done
+from cli.commands import CACHED_ORDERS, Done
 
 Run = Callable[..., Done]
-SETTINGS = """
-name = "shop"
-
-[source]
-dsn = "postgresql://127.0.0.1:1/shop"
-
-[[subscription]]
-name = "cache"
-table = "orders"
-sink = "redis_cache"
-key = "order:{id}"
-"""
 MISSING = [Difference(b"order:%d" % n, Kind.MISSING, b"{}", None, ((str(n),),)) for n in range(12)]
 EXTRA = Difference(b"order:77", Kind.EXTRA, None, b"{}")
 STRANGE = Difference(b"order:x", Kind.EXTRA, None, b"{}")
@@ -38,7 +26,7 @@ STRANGE = Difference(b"order:x", Kind.EXTRA, None, b"{}")
 @pytest.fixture
 def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was done, instead of doing it."""
-    (folder / "watcher.toml").write_text(SETTINGS)
+    (folder / "watcher.toml").write_text(CACHED_ORDERS)
     told: list[str] = []
 
     async def verify(_: object, __: object, asked: Asked) -> Proof:

@@ -12,27 +12,15 @@ from backend_watcher.errors import CannotVerify
 from backend_watcher.reconcile.compare import Difference, Kind
 from backend_watcher.reconcile.report import TableResult
 from backend_watcher.service.verifying import Asked, Proof
-from cli.commands import Done
+from cli.commands import CACHED_ORDERS, Done
 
 Run = Callable[..., Done]
-SETTINGS = """
-name = "shop"
-
-[source]
-dsn = "postgresql://127.0.0.1:1/shop"
-
-[[subscription]]
-name = "cache"
-table = "orders"
-sink = "redis_cache"
-key = "order:{id}"
-"""
 
 
 @pytest.fixture
 def found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Proof:
     """What the verification has found, instead of a verification."""
-    (folder / "watcher.toml").write_text(SETTINGS)
+    (folder / "watcher.toml").write_text(CACHED_ORDERS)
     one = TableResult("cache", "public.orders", rows=12_345, complete=True)
     proof = Proof("shop", 0.0, 1.0, [one], {"lines": "cannot be read back"})
 
@@ -90,6 +78,6 @@ def test_what_could_not_be_done(run: Run, found: Proof) -> None:
 
 
 def test_without_a_watcher_that_ran(run: Run, folder: Path) -> None:
-    (folder / "watcher.toml").write_text(SETTINGS)
+    (folder / "watcher.toml").write_text(CACHED_ORDERS)
     done = run("verify", "cache")
     assert "there is no journal" in done.err

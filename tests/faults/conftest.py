@@ -24,7 +24,18 @@ from .workload import SCHEMA
 
 DELIVERY = frozenset(
     str(number)
-    for first, last in ((1, 9), (12, 14), (19, 22), (24, 27), (33, 33), (41, 46), (55, 59), (61, 62), (64, 64), (69, 69))
+    for first, last in (
+        (1, 9),
+        (12, 14),
+        (19, 22),
+        (24, 27),
+        (33, 33),
+        (41, 46),
+        (55, 59),
+        (61, 62),
+        (64, 64),
+        (69, 69),
+    )
     for number in range(first, last + 1)
 )
 """The scenarios of what the watcher does with changes; the others are about what PostgreSQL says, and earlier rows."""

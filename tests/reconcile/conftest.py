@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,9 @@ class Stage:
         return await repair(config, watcher, before, plans, reason="by a test", stall_seconds_max=20.0)
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Servers, and `watcher run` on `verified_program.py`."""
-    folder = tmp_path_factory.mktemp("verify")
+@contextmanager
+def staged(folder: Path) -> Iterator[Stage]:
+    """Servers, and nobody who watches."""
     with (
         EmbeddedPostgres(settings={"fsync": "off"}) as postgres,
         EmbeddedValkey() as valkey,
@@ -84,13 +84,27 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         patch.setenv("FAULTS_REDIS", valkey.url)
         stage = Stage(folder, postgres, valkey)
         stage.run(SCHEMA)
-        with Running(folder, stage.environ, program=PROGRAM) as running:
-            running.wait_for_streaming(stage.connection)
-            until(lambda: (folder / ".watcher" / "faults.journal").exists(), "the journal")
-            yield stage
-            assert running.end() == 0, running.log()[-3000:]
+        yield stage
         stage.connection.close()
         stage.cache.close()
+
+
+@contextmanager
+def watched(folder: Path, environ: dict[str, str], program: Path, connection: psycopg.Connection) -> Iterator[None]:
+    """`watcher run` beside what is done inside, from the first change on."""
+    with Running(folder, environ, program=program) as running:
+        running.wait_for_streaming(connection)
+        until(lambda: (folder / ".watcher" / "faults.journal").exists(), "the journal")
+        yield
+        assert running.end() == 0, running.log()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Servers, and `watcher run` on `verified_program.py`."""
+    folder = tmp_path_factory.mktemp("verify")
+    with staged(folder) as stage, watched(folder, stage.environ, PROGRAM, stage.connection):
+        yield stage
 
 
 @pytest.fixture

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
 from backend_watcher.errors import CannotVerify
 from backend_watcher.reconcile.report import Answer
 from backend_watcher.service.backfilling import backfills
 from backend_watcher.service.repairing import repair, what_to_do
 from faults.running import Running, until
 
-from .conftest import PROGRAM, SCHEMA, Stage
+from .conftest import PROGRAM, Stage, staged
 from .test_repaired import await_held
 from .test_verify import found
 
@@ -32,19 +31,8 @@ DAMAGED = {"i:1": "different", "i:2": "missing", "i:3": "missing", "i:500": "ext
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Servers, and nobody who watches."""
-    folder = tmp_path_factory.mktemp("killed")
-    with (
-        EmbeddedPostgres(settings={"fsync": "off"}) as postgres,
-        EmbeddedValkey() as valkey,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("FAULTS_REDIS", valkey.url)
-        stage = Stage(folder, postgres, valkey)
-        stage.run(SCHEMA)
+    with staged(tmp_path_factory.mktemp("killed")) as stage:
         yield stage
-        stage.connection.close()
-        stage.cache.close()
 
 
 def runs(stage: Stage, folder: Path, probe: str = "") -> Running:

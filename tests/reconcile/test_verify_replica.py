@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from backend_watcher.reconcile.report import Answer
 from backend_watcher.service.config import load_config
 from backend_watcher.service.load import load_watcher
 from backend_watcher.service.verifying import Asked, Proof, verify
-from faults.running import Running, environment, until
+from faults.running import environment, until
 from faults.scale import repeats
 from faults.workload import Client, Workload
 from sinks.test_postgres_replica_delivered import KINDS, TABLES
 
-from .test_verify import found, only
+from .conftest import watched
+from .test_verify import found, only, plain
 
 PROGRAM = Path(__file__).parent / "replicated_program.py"
 ITEMS = (
@@ -92,11 +92,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage = Stage(folder, postgres.dsn, target)
         stage.run(SCHEMA)
         stage.by_hand(SCHEMA, "CREATE SCHEMA loud", ITEMS.replace("items", "loud.items"))
-        with Running(folder, stage.environ, program=PROGRAM) as running:
-            running.wait_for_streaming(stage.connection)
-            until(lambda: (folder / ".watcher" / "faults.journal").exists(), "the journal")
+        with watched(folder, stage.environ, PROGRAM, stage.connection):
             yield stage
-            assert running.end() == 0, running.log()[-3000:]
         stage.connection.close()
         stage.copy.close()
 
@@ -111,11 +108,6 @@ def empty(stage: Stage) -> Stage:
     stage.filled("bag", 0)
     stage.filled("loud.items", 0)
     return stage
-
-
-def shown(proof: Proof) -> dict[str, Any]:
-    (table,) = json.loads(json.dumps(proof.as_plain()))["tables"]
-    return {one["entry"]: one for one in table["differences"]}
 
 
 @pytest.mark.slow
@@ -142,9 +134,9 @@ async def test_what_was_done_by_hand_is_found_by_digests_and_little_is_read(empt
     assert (result.rows, result.entries) == (ROWS, ROWS)
     # A part for each of them, and they themselves once more.
     assert 3 <= result.read_again <= 3 * PART_ROWS + 3
-    seven = shown(proof)['["7777"]']
+    seven = plain(proof)['["7777"]']
     assert (seven["source"]["weight"], seven["sink"]["weight"]) == ("1111.00", "1111.01")
-    assert (shown(proof)['["12345"]']["sink"], shown(proof)['["99999"]']["source"]) == (None, None)
+    assert (plain(proof)['["12345"]']["sink"], plain(proof)['["99999"]']["source"]) == (None, None)
 
 
 async def test_what_lies_beyond_the_keys_of_the_source_is_found_too(empty: Stage) -> None:
@@ -177,7 +169,7 @@ async def test_values_of_every_kind_have_one_digest_on_both_sides(empty: Stage) 
     empty.by_hand("UPDATE kinds SET j = '{\"a\": null}' WHERE id = 1", "UPDATE kinds SET f = 0 WHERE id = 1")
     proof = await empty.verify(table="kinds")
     assert found(proof) == {'["1"]': "different"}
-    one = shown(proof)['["1"]']
+    one = plain(proof)['["1"]']
     assert {name for name in one["source"] if one["source"][name] != one["sink"][name]} == {"j", "f"}
 
 
@@ -204,7 +196,7 @@ async def test_rows_that_a_transform_made_are_verified_one_by_one(empty: Stage) 
     )
     proof = await empty.verify("loud", chunk_rows=30)
     assert found(proof) == {'["2"]': "different", '["4"]': "missing", '["5"]': "extra", '["-1"]': "extra"}
-    two = shown(proof)['["2"]']
+    two = plain(proof)['["2"]']
     # What a transform writes otherwise may be what nobody is to see.
     assert (two["source"]["note"], two["sink"]["note"]) == ("NOTE 2", MASKED)
 

@@ -12,7 +12,6 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -30,7 +29,7 @@ from backend_watcher.capture.pace import Backlog, Size, pages_size, pause_after,
 from backend_watcher.capture.placing import Placed, Placement, Placements
 from backend_watcher.capture.window import Window
 from backend_watcher.contracts import Journal
-from backend_watcher.decode.fetched import cells_of, fetched_rows, gone_rows
+from backend_watcher.decode.fetched import fetched_rows, gone_rows, key_texts
 from backend_watcher.decode.messages import BACKFILL, CONTEXT_BYTES_MAX
 from backend_watcher.decode.pgoutput import Relation, RelationColumn
 from backend_watcher.errors import SourceRefused, SourceUnavailable, WatcherError, in_one_line
@@ -387,12 +386,5 @@ def _end_of(table: ReadTable, chunk: ReadChunk) -> tuple[str, ...]:
     if chunk.page is not None:
         return chunk.page
     if chunk.bound is not None:
-        return _texts(cells_of(chunk.bound))
-    cells = cells_of(chunk.lines[-1])
-    names = [column.name for column in table.columns]
-    return _texts(cells[names.index(name)] for name in table.key)
-
-
-def _texts(cells: Iterable[str | None]) -> tuple[str, ...]:
-    # A key has no NULL.
-    return tuple(cell if cell is not None else "" for cell in cells)
+        return key_texts(chunk.bound)
+    return key_texts(chunk.lines[-1], table.key_places)

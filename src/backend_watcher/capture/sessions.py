@@ -20,14 +20,6 @@ UNFORESEEN = (TypeError, LookupError, ValueError, AttributeError, AssertionError
 """What reading an answer raises that is not as it was asked for."""
 
 
-class _Unforeseen(ProtocolError):
-    """Stands for an error that is none of ours while it is decided whether to try again."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        super().__init__(f"an answer of the server makes no sense: {in_one_line(error)}")
-
-
 async def keep_on(
     session: Callable[[], Awaitable[None]], journal: Journal, rest: Callable[[WatcherError, float], Awaitable[None]]
 ) -> None:
@@ -42,18 +34,19 @@ async def keep_on(
         try:
             await session()
         except (WatcherError, ExceptionGroup, *UNFORESEEN) as failed:
-            error = _deciding(failed)
+            error, unforeseen = _deciding(failed)
             try:
                 delay = again.after(error, time.monotonic() - begun, journal.durable_lsn)
-            except _Unforeseen as unforeseen:
-                raise unforeseen.error from None
+            except ProtocolError:
+                raise unforeseen or error from None
             await rest(error, delay)
 
 
-def _deciding(failed: Exception) -> WatcherError:
+def _deciding(failed: Exception) -> tuple[WatcherError, BaseException | None]:
+    """Return the error that decides, and what it stands for where that is none of ours."""
     errors = leaves(failed)
     if any(isinstance(error, WatcherError) for error in errors):
-        return first_error(errors)
+        return first_error(errors), None
     if all(isinstance(error, UNFORESEEN) for error in errors):
-        return _Unforeseen(errors[0])
+        return ProtocolError(f"an answer of the server makes no sense: {in_one_line(errors[0])}"), errors[0]
     raise failed

@@ -94,6 +94,14 @@ def cells_of(line: bytes) -> list[str | None]:
     return [text.decode("utf-8", "surrogateescape") if text is not None else None for text in texts]
 
 
+def key_texts(line: bytes, places: Sequence[int] | None = None) -> tuple[str, ...]:
+    """Return the texts of a key, which has no NULL: the line's at these places, or all of a line that is a key."""
+    cells = cells_of(line)
+    if places is not None:
+        cells = [cells[place] for place in places]
+    return tuple(cell if cell is not None else "" for cell in cells)
+
+
 def _text_of(cell: bytes) -> bytes | None:
     return _ESCAPE.sub(_unescape, cell) if cell != _NULL else None
 

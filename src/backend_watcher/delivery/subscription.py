@@ -10,6 +10,8 @@ from backend_watcher.contracts import Sink, TransactionalSink, Transform
 from backend_watcher.delivery.batch import BatchLimits
 from backend_watcher.delivery.retry import Patience
 from backend_watcher.delivery.route import Route
+from backend_watcher.delivery.transform import transformed
+from backend_watcher.events.change import Change
 
 
 class Start(StrEnum):
@@ -57,6 +59,10 @@ class Subscription:
     sink: Sink
     transforms: Sequence[Transform] = ()
     options: Options = field(default_factory=Options)
+
+    def passed(self, change: Change) -> Change | None:
+        """Return what reaches the sink of a change, None where nothing does. Raises HandlerError."""
+        return transformed(self.route, self.transforms, change)
 
     def __post_init__(self) -> None:
         """Feed a sink that keeps its position with the data in the only way that it can be fed."""

@@ -136,6 +136,27 @@ def answering(conn: Connection, seconds: float | None = None) -> Iterator[None]:
         timer.cancel()
 
 
+async def readable(conn: Connection) -> None:
+    """
+    Return when there is something to read for who alone waits on a connection. Raises psycopg.Error where it is gone.
+
+    It is watched only while somebody waits: data that is left there on purpose would wake the loop again and again.
+    """
+    loop = asyncio.get_running_loop()
+    number = conn.pgconn.socket
+    there = loop.create_future()
+    loop.add_reader(number, _set_once, there)
+    try:
+        await there
+    finally:
+        loop.remove_reader(number)
+
+
+def _set_once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 async def refuses_sessions(dsn: str) -> bool:
     """
     Say whether the server is there and takes no sessions: in a smart shutdown old ones are not told.

@@ -7,14 +7,12 @@ are called here as the replication stream calls them.
 
 from __future__ import annotations
 
-import asyncio
-
 from psycopg import Error
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from backend_watcher.errors import SourceUnavailable
-from backend_watcher.postgres.connect import Connection, answering
+from backend_watcher.postgres.connect import Connection, answering, readable
 from backend_watcher.postgres.translate import error_of, one_line, translate
 
 
@@ -50,7 +48,7 @@ async def _lines(conn: Connection, limit_bytes: int) -> tuple[list[bytes], bool]
             lines.append(bytes(data))
             total += size
         elif size == 0:
-            await _readable(conn)
+            await readable(conn)
             conn.pgconn.consume_input()
         else:
             return lines, True
@@ -61,25 +59,9 @@ async def _result(conn: Connection) -> PGresult | None:
     """Return the next result once it is there, None after the last."""
     pgconn = conn.pgconn
     while pgconn.is_busy():
-        await _readable(conn)
+        await readable(conn)
         pgconn.consume_input()
     return pgconn.get_result()
-
-
-async def _readable(conn: Connection) -> None:
-    loop = asyncio.get_running_loop()
-    socket = conn.pgconn.socket
-    readable = loop.create_future()
-    loop.add_reader(socket, _set_once, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(socket)
-
-
-def _set_once(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 async def _expect(conn: Connection, status: ExecStatus) -> None:

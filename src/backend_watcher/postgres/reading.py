@@ -73,6 +73,12 @@ class ReadTable:
         return qualify(self.schema, self.name)
 
     @property
+    def key_places(self) -> list[int]:
+        """Where in a row the columns of the key are."""
+        names = [column.name for column in self.columns]
+        return [names.index(name) for name in self.key]
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         """What the rows of a chunk must have in common with the stream's."""
         return self.schema, self.name, self.replica_identity, self.columns, self.key, self.filter

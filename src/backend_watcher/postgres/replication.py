@@ -8,7 +8,6 @@ for anything else, so feedback goes out on time whatever the rest of the program
 
 from __future__ import annotations
 
-import asyncio
 import re
 import struct
 import time
@@ -21,7 +20,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 
 from backend_watcher.errors import PublicationLost, SourceRefused, SourceUnavailable, UndecodableChange, WatcherError
 from backend_watcher.events.position import format_lsn
-from backend_watcher.postgres.connect import Connection, answering, connect
+from backend_watcher.postgres.connect import Connection, answering, connect, readable
 from backend_watcher.postgres.translate import error_of, one_line, read_lsn, translate
 
 FEEDBACK = struct.Struct(">cQQQqB")
@@ -153,19 +152,10 @@ class ReplicationStream:
         if self._more:
             self._more = False
             return
-        # The socket is watched only while somebody waits: otherwise data that is left there for a moment
-        # on purpose would wake the loop again and again.
-        loop = asyncio.get_running_loop()
         try:
-            socket = self._connection.pgconn.socket
+            await readable(self._connection)
         except Error as error:
             raise translate(error) from error
-        readable = loop.create_future()
-        loop.add_reader(socket, _set_once, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(socket)
 
     def receive(self, limit_bytes: int) -> Received:
         """
@@ -290,11 +280,6 @@ def fork_of(history: str, ancestor: int) -> int | None:
 
 def _nothing() -> None:
     return
-
-
-def _set_once(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _keepalive(received: Received, data: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backend_watcher.decode.chunks import OpenTransaction, RelationMark, expand, pack
-from backend_watcher.decode.fetched import cells_of, fetched_rows, gone_rows
+from backend_watcher.decode.fetched import fetched_rows, gone_rows, key_texts
 from backend_watcher.decode.tables import key_of, make_table
 from backend_watcher.errors import ConfigError, SourceRefused, SourceUnavailable
 from backend_watcher.events.change import Change
@@ -124,7 +124,7 @@ class Source:
                 table.become(await self.table(table.read.full_name))
                 continue
             if chunk.bound is not None:
-                end = _texts(cells_of(chunk.bound))
+                end = key_texts(chunk.bound)
             else:
                 end = table.key_of_line(chunk.lines[-1]) if chunk.lines else tuple(after)
             return Rows(table.changes(chunk.lines), chunk.snapshot, chunk.more, end)
@@ -174,23 +174,20 @@ class SourceTable:
 
     def changes(self, lines: Sequence[bytes]) -> list[Change]:
         """Make of each line of COPY what a backfill makes of it: a change of the operation `read`."""
-        data, sizes = fetched_rows(self.read.oid, len(self.read.columns), lines)
-        marks = [RelationMark(0, self.shape.relation_oid, self.shape.version)]
-        return expand(pack(_OPEN, marks, array("I", sizes), [data]), {self.shape.version: self.shape}, _NOWHERE)
+        return self._expanded(_OPEN, *fetched_rows(self.read.oid, len(self.read.columns), lines))
 
     def gone(self, lines: Sequence[bytes]) -> list[Change]:
         """Make of each line with a key what a repair makes of it where there is no row: a delete."""
         places = [self.shape.index_of[name] for name in self.read.key]
-        data, sizes = gone_rows(self.read.oid, len(self.read.columns), places, lines)
+        return self._expanded(_REPAIR, *gone_rows(self.read.oid, len(self.read.columns), places, lines))
+
+    def _expanded(self, transaction: OpenTransaction, data: bytes, sizes: Sequence[int]) -> list[Change]:
         marks = [RelationMark(0, self.shape.relation_oid, self.shape.version)]
-        payload = pack(_REPAIR, marks, array("I", sizes), [data])
-        return expand(payload, {self.shape.version: self.shape}, _NOWHERE)
+        return expand(pack(transaction, marks, array("I", sizes), [data]), {self.shape.version: self.shape}, _NOWHERE)
 
     def key_of_line(self, line: bytes) -> tuple[str, ...]:
         """Return what a row is found by, as texts."""
-        cells = cells_of(line)
-        names = [column.name for column in self.read.columns]
-        return _texts([cells[names.index(name)] for name in self.read.key])
+        return key_texts(line, self.read.key_places)
 
     def keys_of(self, change: Change) -> set[tuple[str, ...]]:
         """Return what the rows of a change are found by; none of a row whose key was not sent."""
@@ -215,8 +212,3 @@ def _key_types(table: ReadTable) -> list[tuple[str, int]]:
     """Return the columns of the key in their order, with their types."""
     types = {column.name: column.type_oid for column in table.columns}
     return [(name, types[name]) for name in table.key]
-
-
-def _texts(cells: Sequence[str | None]) -> tuple[str, ...]:
-    # A key has no NULL.
-    return tuple(cell if cell is not None else "" for cell in cells)

@@ -10,9 +10,7 @@ from typing import Any
 from backend_watcher.contracts import Sink, TransactionalSink
 from backend_watcher.delivery.route import Rule
 from backend_watcher.delivery.subscription import Options, Subscription
-from backend_watcher.delivery.transform import transformed
 from backend_watcher.errors import ConfigError
-from backend_watcher.events.change import Change
 from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.reconcile.follow import Follower
 from backend_watcher.reconcile.looks import Looks
@@ -102,11 +100,8 @@ class Readable:
 
     def verification(self, source: Source, sink: Verifiable, follower: Follower, **limits: Any) -> Verification:
         """Return what compares a table with what its rows are delivered as."""
-        return Verification(self.name, source, sink, self._passing, follower, **limits)
+        return Verification(self.name, source, sink, self.subscription.passed, follower, **limits)
 
     def looks(self, source: Source, sink: Verifiable, follower: Follower) -> Looks:
         """Return what looks at single entries."""
-        return Looks(source, sink, self._passing, follower)
-
-    def _passing(self, change: Change) -> Change | None:
-        return transformed(self.subscription.route, self.subscription.transforms, change)
+        return Looks(source, sink, self.subscription.passed, follower)

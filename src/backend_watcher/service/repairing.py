@@ -19,13 +19,10 @@ from typing import Any
 
 from backend_watcher.capture.backfill_jobs import Backfill, BackfillState
 from backend_watcher.delivery.subscription import Subscription
-from backend_watcher.delivery.transform import transformed
 from backend_watcher.errors import CannotVerify, ConfigError, ExitCode, WatcherError
-from backend_watcher.events.change import Change
 from backend_watcher.reconcile.compare import Difference, Kind
 from backend_watcher.reconcile.extras import keys_of_extras
 from backend_watcher.reconcile.follow import STALL_SECONDS_MAX, Follower
-from backend_watcher.reconcile.looks import Passing
 from backend_watcher.reconcile.plan import Suspect
 from backend_watcher.reconcile.repair import Key, Plan, plan, portions, to_be_found
 from backend_watcher.reconcile.report import Begun, TableResult
@@ -108,7 +105,7 @@ async def what_to_do(config: Config, watcher: Watcher | None, proof: Proof) -> l
             for one in different:
                 table = await source.table(one.table)
                 names = to_be_found(one.differences)
-                by_name = await keys_of_extras(source, table, sink, _passing(subscription), names)
+                by_name = await keys_of_extras(source, table, sink, subscription.passed, names)
                 plans.append(plan(subscription.name, one.table, one.differences, by_name))
     return plans
 
@@ -133,13 +130,6 @@ async def _sides(config: Config, subscription: Subscription) -> AsyncIterator[tu
     finally:
         await source.close()
         await sink.close()
-
-
-def _passing(subscription: Subscription) -> Passing:
-    def passing(change: Change) -> Change | None:
-        return transformed(subscription.route, subscription.transforms, change)
-
-    return passing
 
 
 def read_proof(path: Path, name: str) -> Proof:
@@ -267,7 +257,7 @@ async def _verify(
     async with _sides(config, subscription) as (source, sink):
         with open_journal(config) as view:
             follower = Follower(view, subscription.name, stall_seconds_max)
-            verification = SomeEntries(subscription.name, source, sink, _passing(subscription), follower)
+            verification = SomeEntries(subscription.name, source, sink, subscription.passed, follower)
             try:
                 for one in plans:
                     suspects = [Suspect(of.difference.name, set(of.keys)) for of in one.mended]

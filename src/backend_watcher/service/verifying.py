@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backend_watcher.delivery.subscription import Start, Subscription
-from backend_watcher.delivery.transform import transformed
 from backend_watcher.errors import ConfigError, ExitCode, WatcherError, in_one_line
-from backend_watcher.events.change import Change
 from backend_watcher.events.message import FULL_NAME as MESSAGES
 from backend_watcher.journal.view import SqliteJournalView
 from backend_watcher.reconcile.compare import Kind
@@ -184,9 +182,6 @@ async def _one(
     asked: Asked,
     proof: Proof,
 ) -> None:
-    def passing(change: Change) -> Change | None:
-        return transformed(subscription.route, subscription.transforms, change)
-
     sink = subscription.sink
     assert isinstance(sink, Verifiable)
     source = reading_source(config.source)
@@ -195,7 +190,7 @@ async def _one(
         subscription.name,
         source,
         sink,
-        passing,
+        subscription.passed,
         follower,
         where=asked.where,
         rows_per_second_max=asked.rows_per_second_max,
