@@ -15,12 +15,13 @@ AT_ONCE ?= 3
 VERSIONS ?=
 PLANS ?=
 SUITES ?=
+SINKS ?=
 PARTS = $(abspath $(VENV))/faults.json
 SHORT = FAULTS_PARTS=$(PARTS) $(PYTEST) tests/faults
 FAULTS = FAULTS_FULL=1 FAULTS_PARTS=$(PARTS) FAULTS_JSON=$(abspath $(JSON)) $(PYTEST) tests/faults --durations=0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pure test-all test-servers matrix faults faults-source faults-large simulate fuzz judge check bench bench-workers bench-source bench-backfill clean
+.PHONY: help demo test test-pure test-all test-servers matrix faults faults-source faults-large simulate fuzz judge check bench bench-workers bench-source bench-verify bench-backfill clean
 
 help: ## this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +88,9 @@ bench-workers: $(VENV)/.test ## what processes bring to functions that compute (
 
 bench-source: $(VENV)/.test ## what a watcher costs the application's transactions (JSON=file)
 	$(PY) benchmarks/source_cost.py $(if $(JSON),--json $(JSON))
+
+bench-verify: $(VENV)/.test ## verifying a replica and a cache, three things found and mended (ROWS=, SINKS=, JSON=file)
+	$(PY) benchmarks/verify.py --rows $(ROWS) $(if $(SINKS),--sinks $(SINKS)) $(if $(JSON),--json $(JSON))
 
 bench-backfill: $(VENV)/.test ## how fast a table is read, beside one COPY (ROWS=, JSON=file)
 	$(PY) benchmarks/backfill.py --rows $(ROWS) $(if $(JSON),--json $(JSON))

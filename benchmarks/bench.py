@@ -12,12 +12,15 @@ from typing import Any
 
 import backlog
 import latency
+import verify
 from figures import arguments, say_build, write
 
 from backend_watcher.embedded import EmbeddedPostgres, EmbeddedValkey
 from backend_watcher.embedded.install import find_postgres
 
 HERE = Path(__file__).parent
+VERIFY_SHARE = 5
+"""Verified is a table with so much less rows than the backlog has: `make bench-verify` has them all."""
 TARGETS = {"decode": 1.0, "handler": 0.85, "handler_batch": 0.85, "redis_cache": 0.5}
 REFERENCE = "pg_recvlogical -f /dev/null on a copy of the slot"
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB", "max_slot_wal_keep_size": "-1"}
@@ -94,6 +97,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     figures.append(figure("latency_p50_ms", delays["latency_p50_ms"], "ms", at, 1.0))
     figures.append(figure("latency_p99_ms", delays["latency_p99_ms"], "ms", at, 5.0))
     figures += [figure(name, value, unit, "the handler path's process", aim) for name, value, unit, aim in rest]
+    for kind in verify.COPIES:
+        figures += verify.measure(kind, options.rows // VERIFY_SHARE)
     return figures
 
 

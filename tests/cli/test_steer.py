@@ -72,6 +72,7 @@ def test_a_replay_is_kept_for_the_next_start(run: Run, journal: Path) -> None:
         (("--since", "yesterday"), "--since: 'yesterday' is no moment"),
         (("--from", "nonsense", "--to", "0/1"), "--from: 'nonsense' is not a position"),
         (("--from", "FF/0:0"), "nothing to replay"),
+        (("--from", "0/10FF:9"), "the journal begins at 0/1100:0"),
         (("--since", "2999-01-01"), "nothing to replay"),
         (("--from", "start", "--table", "a.b.c"), "a.b.c"),
     ],

@@ -73,13 +73,21 @@ async def test_pause_and_resume_are_kept_in_the_journal(journal: MemoryJournal) 
 
 
 async def test_a_replay_is_kept_until_somebody_runs_it(journal: MemoryJournal) -> None:
-    answer = await ask(journal, operation="replay", after=(0x1000, 5), table="public.products", key="1")
+    answer = await ask(journal, operation="replay", after=(0x1100, 0), table="public.products", key="1")
     assert answer.said.startswith("replaying what was committed after")
     replay = load_replay(await journal.get_note(replay_note("cache")))
     assert replay is not None
-    assert (replay.after, replay.key) == (Position(0x1000, 5), "1")
+    assert (replay.after, replay.key) == (Position(0x1100, 0), "1")
     assert answer.said.endswith(f"up to {journal.last_position}")
     assert "replaying already" in (await ask(journal, operation="replay")).faults[0]
+
+
+async def test_a_replay_of_what_the_journal_has_not_any_more_is_refused(journal: MemoryJournal) -> None:
+    answer = await ask(journal, operation="replay", after=(0x1000, 5))
+    assert "the journal begins at 0/1100:0" in answer.faults[0]
+    assert await journal.get_note(replay_note("cache")) is None
+    # The first change itself is there.
+    assert not (await ask(journal, operation="replay", after=(0x1100, -1))).faults
 
 
 async def test_nothing_to_replay_is_a_fault(journal: MemoryJournal) -> None:

@@ -27,6 +27,7 @@ from backend_watcher.cli import (
     demo,
     dev,
     init,
+    journal,
     outbox,
     parked,
     repair,
@@ -69,6 +70,7 @@ app.command()(cutover.cutover)
 app.command()(repair.repair)
 app.add_typer(schema.app, name="schema")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(journal.app, name="journal")
 app.command()(steer.forget)
 app.command()(steer.audit)
 app.command()(steer.skip)

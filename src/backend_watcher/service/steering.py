@@ -19,7 +19,7 @@ from backend_watcher.delivery.run import SubscriptionLoop
 from backend_watcher.delivery.steer import Replay
 from backend_watcher.delivery.subscription import Subscription
 from backend_watcher.errors import ConfigError
-from backend_watcher.events.position import Position
+from backend_watcher.events.position import START, Position
 from backend_watcher.service.backfilling import ask, ask_repair, steer_backfill
 from backend_watcher.service.schema import mark_seen
 from backend_watcher.service.skip import skip_undecodable
@@ -146,11 +146,22 @@ async def _resume(journal: Journal, loops: Loops, request: Request) -> str:
 
 
 async def _replay(journal: Journal, loops: Loops, request: Request) -> str:
-    after = Position(*request.after) if request.after is not None else Position(0, -1)
+    after = Position(*request.after) if request.after is not None else START
+    await _refuse_forgotten(journal, after)
     to = Position(*request.to) if request.to is not None else _LATEST
     wish = Replay(after, to, request.table, request.key, request.by, time.time())
     replay = await loops.ask(request.subscription, lambda loop: loop.replay(wish))
     return f"replaying what was committed after {replay.after}, up to {replay.to}"
+
+
+async def _refuse_forgotten(journal: Journal, after: Position) -> None:
+    """Refuse a replay that would begin later than it was asked to: what is missing would be missed by nobody."""
+    first = (await journal.state()).first
+    if first is not None and after != START and Position(after.commit_lsn, after.ordinal + 1) < first:
+        raise ConfigError(
+            [f"the journal begins at {first}: what was committed before is not in it any more"],
+            remedy="All there is: --from start. Rows of before: `watcher backfill start`.",
+        )
 
 
 async def _redrive(journal: Journal, loops: Loops, request: Request) -> str:
