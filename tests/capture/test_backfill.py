@@ -23,6 +23,7 @@ from backend_watcher.capture.backfill_jobs import (
     wish,
 )
 from backend_watcher.contracts import Journal
+from backend_watcher.errors import SourceUnavailable
 from backend_watcher.events.change import Change, Operation
 from backend_watcher.testing.chunks import read_all
 
@@ -102,6 +103,28 @@ def mirror(changes: list[Change]) -> dict[Any, dict[str, Any]]:
 async def source(app: App, table: str = "products") -> dict[Any, dict[str, Any]]:
     rows = await (await app.connection.execute(f"SELECT * FROM {table}".encode())).fetchall()
     return {(row[0],): {"id": row[0], "name": row[1], "stock": row[2]} for row in rows}
+
+
+async def test_a_chunk_that_cannot_be_read_is_smaller_the_next_time(
+    app: App, street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ROWS_FIRST": 64, "ROWS_MIN": 1, "ROWS_MAX": 64}.items():
+        monkeypatch.setattr(pace, name, value)
+    asked: list[int] = []
+
+    async def read_chunk(*arguments: Any, **more: Any) -> Any:
+        asked.append(arguments[5])
+        if arguments[5] > 20:
+            raise SourceUnavailable("it took too long")
+        return await really(*arguments, **more)
+
+    really = backfill_module.reading.read_chunk
+    monkeypatch.setattr(backfill_module.reading, "read_chunk", read_chunk)
+    await app.run("INSERT INTO products SELECT n, 'p', n FROM generate_series(1, 30) n")
+    async with street.listening():
+        job = await ended(street.journal, await ask(street.journal))
+    assert (job.state, job.rows) == (BackfillState.DONE, 30)
+    assert asked[:3] == [64, 32, 16]
 
 
 async def test_rows_that_were_there_come_as_reads(app: App, either: Street) -> None:

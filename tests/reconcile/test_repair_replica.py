@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from backend_watcher.reconcile.report import Answer
-from backend_watcher.service.config import load_config
-from backend_watcher.service.load import load_watcher
 from backend_watcher.service.operate import held_keys
 from backend_watcher.service.repairing import Repaired, repair, what_to_do
 from backend_watcher.service.verifying import Asked, verify
@@ -16,7 +14,7 @@ from faults.scale import repeats
 from faults.workload import Workload
 
 from .test_verify import found
-from .test_verify_replica import PROGRAM, Stage, empty, rewrite, stage
+from .test_verify_replica import Stage, empty, rewrite, stage
 
 __all__ = ["empty", "stage"]
 ROWS = 2_000
@@ -25,9 +23,7 @@ UNDER_LOAD = repeats(2, 50)
 
 
 async def repaired(stage: Stage, subscription: str, table: str | None = None) -> Repaired:
-    watcher = load_watcher(str(PROGRAM))
-    environ = {**stage.environ, "WATCHER_JOURNAL__PATH": str(stage.folder / ".watcher" / "faults.journal")}
-    config = load_config(None, environ, watcher=watcher)
+    config, watcher = stage.read()
     before = await verify(config, watcher, Asked(subscription, table, stall_seconds_max=20.0))
     plans = await what_to_do(config, watcher, before)
     done = await repair(config, watcher, before, plans, reason="by a test", stall_seconds_max=20.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ import pytest
 from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.reconcile.bisect import PART_ROWS
 from backend_watcher.reconcile.compare import MASKED, Kind
+from backend_watcher.reconcile.follow import Follower
 from backend_watcher.reconcile.report import Answer
-from backend_watcher.service.config import load_config
+from backend_watcher.service.config import Config, load_config
+from backend_watcher.service.control import open_journal
+from backend_watcher.service.declared import wanted_of
 from backend_watcher.service.load import load_watcher
+from backend_watcher.service.readable import Readable
+from backend_watcher.service.sources import reading_source
+from backend_watcher.service.subscribed import subscription_of
 from backend_watcher.service.verifying import Asked, Proof, verify
+from backend_watcher.service.watcher import Watcher
 from faults.running import environment, until
 from faults.scale import repeats
 from faults.workload import Client, Workload
@@ -72,12 +80,15 @@ class Stage:
         there = self.count(table)
         until(lambda: there() == count, f"{count} rows of {table}")
 
-    async def verify(self, subscription: str = "copy", table: str | None = None, **asked: Any) -> Proof:
-        """Verify in this process while another one delivers."""
+    def read(self) -> tuple[Config, Watcher]:
+        """Return the settings and the program."""
         watcher = load_watcher(str(PROGRAM))
         environ = {**self.environ, "WATCHER_JOURNAL__PATH": str(self.folder / ".watcher" / "faults.journal")}
-        config = load_config(None, environ, watcher=watcher)
-        return await verify(config, watcher, Asked(subscription, table, **{"stall_seconds_max": 20.0, **asked}))
+        return load_config(None, environ, watcher=watcher), watcher
+
+    async def verify(self, subscription: str = "copy", table: str | None = None, **asked: Any) -> Proof:
+        """Verify in this process while another one delivers."""
+        return await verify(*self.read(), Asked(subscription, table, **{"stall_seconds_max": 20.0, **asked}))
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +292,27 @@ async def test_a_running_load_is_never_taken_for_drift(empty: Stage) -> None:
         load.stop()
     assert found(drift) == {'["50000"]': "missing", '["50001"]': "different", '["50002"]': "extra"}
     assert min(again.values()) > 0
+
+
+@pytest.mark.slow
+async def test_a_slow_scan_of_a_replica_goes_by_digests_too(empty: Stage) -> None:
+    empty.run(FILL)
+    empty.filled("items", ROWS)
+    empty.by_hand("UPDATE items SET version = 7 WHERE id = 77")
+    config, watcher = empty.read()
+    (subscription,) = (subscription_of(one, watcher) for one in wanted_of(config, watcher) if one.name == "copy")
+    readable = Readable(subscription, copy.deepcopy(subscription.sink), None)
+    source, sink = reading_source(config.source), readable.reader()
+    with open_journal(config) as view:
+        follower = Follower(view, "copy", 20.0)
+        verification = readable.verification(source, sink, follower, rows_per_second_max=ROWS / 2, slowly=True)
+        try:
+            await sink.open_to_read()
+            await verification.run(["public.items"])
+        finally:
+            await source.close()
+            await sink.close()
+    (result,) = verification.results
+    assert (result.by_digests, result.complete, result.rows) == (True, True, ROWS)
+    assert [one.name for one in result.differences] == [b'["77"]']
+    assert result.seconds >= 1.0

@@ -123,7 +123,9 @@ class _One:
         self._placements = placements
         self._describer = describer
         self._job = job
-        self._size: Size = rows_size()
+        # Kept over reconnects: a chunk that could not be read has to be smaller the next time.
+        self._rows, self._pages = rows_size(), pages_size()
+        self._size: Size = self._rows
         self._backlog = Backlog()
         self._conn: Connection | None = None
         self._ahead: asyncio.Task[_Fetched] | None = None
@@ -164,7 +166,7 @@ class _One:
         self._conn = conn = await connect(self._dsn, purpose="backfill")
         await without_waiting_for_standbys(conn)
         table = await self._describe(conn)
-        self._size = rows_size() if table.key else pages_size()
+        self._size = self._rows if table.key else self._pages
         window = self._placements.open(table.full_name, Snapshot.parse(await reading.running_now(conn)).xmax)
         try:
             # Asked after the window was opened: whatever committed before, and is not seen, is among these.

@@ -64,6 +64,10 @@ class Subscription:
         """Return what reaches the sink of a change, None where nothing does. Raises HandlerError."""
         return transformed(self.route, self.transforms, change)
 
+    def leaves_as_they_are(self, table: str) -> bool:
+        """Say that the rows of a table, by its full name, reach the sink as the source has them."""
+        return not self.transforms and self.route.rules[table].predicate is None
+
     def __post_init__(self) -> None:
         """Feed a sink that keeps its position with the data in the only way that it can be fed."""
         if isinstance(self.sink, TransactionalSink):

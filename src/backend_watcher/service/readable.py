@@ -100,7 +100,9 @@ class Readable:
 
     def verification(self, source: Source, sink: Verifiable, follower: Follower, **limits: Any) -> Verification:
         """Return what compares a table with what its rows are delivered as."""
-        return Verification(self.name, source, sink, self.subscription.passed, follower, **limits)
+        one = self.subscription
+        as_they_are = [table for table in one.route.tables if one.leaves_as_they_are(table)]
+        return Verification(self.name, source, sink, one.passed, follower, as_they_are=as_they_are, **limits)
 
     def looks(self, source: Source, sink: Verifiable, follower: Follower) -> Looks:
         """Return what looks at single entries."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from backend_watcher.contracts import Journal
 from backend_watcher.delivery.subscription import Start
 from backend_watcher.errors import ConfigError, SourceError, WatcherError, in_one_line
+from backend_watcher.reconcile.by_digests import can_digest
 from backend_watcher.reconcile.compare import Kind
 from backend_watcher.reconcile.follow import Follower, JournalFile
 from backend_watcher.reconcile.report import Answer
@@ -166,9 +167,11 @@ class Scanner:
         options = readable.subscription.options
         rate = pace(extent.rows, options.verify_every_seconds / len(self._readables))
         unknown = ""
-        if extent.rows > EXTRAS_ROWS_MAX:
+        described = await source.table(table)
+        digested = readable.subscription.leaves_as_they_are(table) and await can_digest(source, sink, described)
+        if extent.rows > EXTRAS_ROWS_MAX and not digested:
             unknown = f"more than {EXTRAS_ROWS_MAX} rows would have to be kept in mind; `watcher verify` does that"
-        elif extent.scopes[sink.scope((await source.table(table)).shape)] > 1:
+        elif extent.scopes[sink.scope(described.shape)] > 1:
             unknown = "several tables have their entries under the same names"
         verification = readable.verification(
             source,

@@ -169,11 +169,6 @@ def _why_not(subscription: Subscription, tables: Sequence[str]) -> str:
     return ""
 
 
-def _as_it_is(subscription: Subscription, table: str) -> bool:
-    """Say that rows reach the sink as the source has them."""
-    return not subscription.transforms and subscription.route.rules[table].predicate is None
-
-
 async def _one(
     config: Config,
     view: SqliteJournalView,
@@ -195,7 +190,7 @@ async def _one(
         where=asked.where,
         rows_per_second_max=asked.rows_per_second_max,
         chunk_rows=asked.chunk_rows,
-        as_they_are=[table for table in tables if _as_it_is(subscription, table)],
+        as_they_are=[table for table in tables if subscription.leaves_as_they_are(table)],
     )
     try:
         await sink.open_to_read()
