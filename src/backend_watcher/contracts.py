@@ -300,6 +300,10 @@ class Observer(Protocol):
         """The connection to the source is now `connecting`, `streaming`, `waiting` or `stopped`."""
         ...
 
+    def slot_held(self, held_bytes: int, safe_bytes: int | None) -> None:
+        """PostgreSQL keeps so much WAL for the slot, and gives it up after so much more; None without a limit."""
+        ...
+
     def schema_changed(self, change: SchemaChange) -> None:
         """A watched table, or the publication, is not what it was. It is in the journal already."""
         ...

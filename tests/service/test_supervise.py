@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from backend_watcher.embedded import EmbeddedPostgres
 from backend_watcher.errors import JournalLocked, JournalLost, SinkUnavailable, SlotLost
 from backend_watcher.journal.sqlite import SqliteJournal
 from backend_watcher.service import supervise as supervise_module
-from backend_watcher.service.config import Config, load_config
+from backend_watcher.service.config import Config, WebConfig, load_config
 from backend_watcher.service.control import open_journal, status
 from backend_watcher.service.supervise import supervise
 from backend_watcher.sinks.memory import Memory
@@ -112,6 +114,40 @@ async def test_messages_alone_and_what_is_said_of_transactions(
     assert [await heard.get(), await heard.get()] == [("pen", {"user": "ann"}), ("cup", {})]
     stop()
     assert await running == 0
+
+
+async def asked(port: int, path: str) -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    return int(answer.split(" ", 2)[1]), answer
+
+
+async def test_it_answers_over_http_while_it_runs(database: psycopg.AsyncConnection, config: Config) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    watcher = Watcher("shop")
+    watcher.to(Memory(), table="products", name="memory")
+    running = asyncio.create_task(supervise(replace(config, web=WebConfig("127.0.0.1", port)), watcher))
+    await streaming(database, running)
+    await database.execute("INSERT INTO products SELECT i, 7 FROM generate_series(1, 5) i")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while 'watcher_delivered_changes_total{subscription="memory"} 5.0' not in (await asked(port, "/metrics"))[1]:
+            assert not running.done(), running.result()
+        while (await asked(port, "/readyz"))[0] != 200:
+            assert not running.done(), running.result()
+        # What is durable follows a moment later, and the cursor after it.
+        wanted = ("watcher_journal_blocks 1.0", 'watcher_lag_bytes{subscription="memory"} 0.0')
+        text = ""
+        while not all(line in text for line in wanted):
+            assert not running.done(), running.result()
+            text = (await asked(port, "/metrics"))[1]
+    assert "watcher_source_streaming 1.0" in text
+    stop()
+    assert await running == 0
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asked(port, "/livez")
 
 
 async def test_functions_are_told_of_schema_changes(

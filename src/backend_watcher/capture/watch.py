@@ -126,6 +126,7 @@ class SourceWatch:
         verdict = judge_wal(
             slot.wal_held_bytes, self._settings.max_wal_bytes, slot.wal_status, slot.safe_wal_size_bytes
         )
+        self._observer.slot_held(slot.wal_held_bytes or 0, slot.safe_wal_size_bytes)
         state, words = _STATES.get(verdict.level, "streaming"), verdict.words
         if prepared and verdict.level < WalLevel.ALARM:
             state, words = "prepared_open", prepared

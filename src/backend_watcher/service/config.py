@@ -88,6 +88,14 @@ class JournalConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WebConfig:
+    """Where the watcher answers over HTTP; an empty host: nowhere."""
+
+    host: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionConfig:
     """A subscription that was declared without Python; the fields mean what they mean for `Watcher.to`."""
 
@@ -134,6 +142,7 @@ class Config:
     journal: JournalConfig
     subscriptions: tuple[SubscriptionConfig, ...] = ()
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    web: WebConfig = WebConfig()
 
 
 def load_config(

@@ -12,7 +12,7 @@ from pydantic_settings import SettingsError
 from backend_watcher.errors import ConfigError
 from backend_watcher.postgres.connect import address_of
 from backend_watcher.postgres.names import check_publication_name, check_slot_name
-from backend_watcher.service.config import Config, JournalConfig, SourceConfig, SubscriptionConfig
+from backend_watcher.service.config import Config, JournalConfig, SourceConfig, SubscriptionConfig, WebConfig
 from backend_watcher.service.config_file import ConfigFile, KeyPath, read_config_file
 from backend_watcher.service.config_secrets import BadReferenceError, resolve, show
 from backend_watcher.service.config_settings import (
@@ -25,6 +25,7 @@ from backend_watcher.service.config_settings import (
 )
 from backend_watcher.service.config_source import faults_of_kind
 from backend_watcher.service.config_subscription import Entry, Program
+from backend_watcher.service.config_web import parse_listen
 from backend_watcher.service.watcher import NAME, Watcher
 
 STATE_FOLDER = Path(".watcher")
@@ -60,6 +61,7 @@ class Reading:
         settings = self._settings()
         name = self._name(settings)
         source = self._source(settings, name)
+        web = self._web(settings)
         subscriptions, overrides = self._subscriptions(settings)
         if self.faults:
             raise ConfigError(self.faults)
@@ -71,6 +73,7 @@ class Reading:
             JournalConfig(path, journal.quota_bytes, journal.retain_seconds, journal.retain_bytes),
             subscriptions,
             overrides,
+            web,
         )
 
     def _by_name(self, entries: Any) -> dict[str, Any]:
@@ -182,6 +185,15 @@ class Reading:
                     made.append(subscription)
             self.faults += entry.faults
         return tuple(made), overrides
+
+    def _web(self, settings: Settings) -> WebConfig:
+        if settings.web.listen is None:
+            return WebConfig()
+        try:
+            return parse_listen(settings.web.listen)
+        except ValueError as error:
+            self._fault(("web", "listen"), str(error))
+            return WebConfig()
 
     def _try(self, path: KeyPath, check: Callable[[], object]) -> None:
         try:

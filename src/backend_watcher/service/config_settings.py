@@ -93,6 +93,12 @@ class JournalSettings(_Strict):
     retain_bytes: Size = Field(default=RETAIN_BYTES, examples=[RETAIN_BYTES])
 
 
+class WebSettings(_Strict):
+    """The table `[web]`."""
+
+    listen: str | None = Field(default=None, examples=["127.0.0.1:8470"])
+
+
 class FeedingSettings(_Strict):
     """How a subscription is fed."""
 
@@ -147,6 +153,7 @@ class Settings(BaseSettings):
     name: str | None = Field(default=None, examples=["shop"])
     source: SourceSettings = SourceSettings()
     journal: JournalSettings = JournalSettings()
+    web: WebSettings = WebSettings()
     subscription: dict[str, dict[str, Any]] = {}
 
 
@@ -227,19 +234,20 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     watcher), so one without `__` counts only if it is nearly a setting's name.
     """
     known = {PREFIX + name.upper() for name in ("app", "name")}
-    for table, fields in (("source", SourceSettings), ("journal", JournalSettings)):
+    tables = {"source": SourceSettings, "journal": JournalSettings, "web": WebSettings}
+    for table, fields in tables.items():
         known |= {f"{PREFIX}{table}{BETWEEN}{name}".upper() for name in fields.model_fields}
-    tables = tuple(f"{PREFIX}{table}{BETWEEN}" for table in ("SOURCE", "JOURNAL", "SUBSCRIPTION"))
+    begins = tuple(f"{PREFIX}{table}{BETWEEN}".upper() for table in (*tables, "subscription"))
     faults = []
     for name in sorted(environ):
         upper = name.upper()
-        if not upper.startswith(PREFIX) or upper in known | NOT_SETTINGS or upper.startswith(tables):
+        if not upper.startswith(PREFIX) or upper in known | NOT_SETTINGS or upper.startswith(begins):
             continue
         near = get_close_matches(upper, sorted(known), 1, 0.85)
         if near:
             faults.append(f"{name}: unknown setting; did you mean {near[0]}?")
         elif BETWEEN in upper:
-            faults.append(f"{name}: unknown setting; there are {PREFIX}NAME, {', '.join(f'{t}…' for t in tables)}")
+            faults.append(f"{name}: unknown setting; there are {PREFIX}NAME, {', '.join(f'{t}…' for t in begins)}")
     return faults
 
 

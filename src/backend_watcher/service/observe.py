@@ -96,6 +96,9 @@ class Figures:
         else:
             log.info(f"source {state}", **({"detail": detail} if detail else {}))  # noqa: G004 three fixed words
 
+    def slot_held(self, held_bytes: int, safe_bytes: int | None) -> None:
+        """Nothing is said of it: `source_state` tells when it is too much."""
+
     def schema_changed(self, change: SchemaChange) -> None:
         """Log what became of a table, louder where rows have to be read again, and wake who passes it on."""
         tell = log.error if change.needs_reread or change.kind == "identity_lost" else log.warning

@@ -39,6 +39,7 @@ def change(old_config: Config, old: Plan, config: Config, new: Plan) -> Change:
             ("name", old_config.name, config.name),
             ("source", old_config.source, config.source),
             ("journal", old_config.journal, config.journal),
+            ("web", old_config.web, config.web),
         )
         if was != now
     ]

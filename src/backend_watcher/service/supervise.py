@@ -35,13 +35,19 @@ from backend_watcher.service.config import Config, load_config
 from backend_watcher.service.continuous import Continuous
 from backend_watcher.service.control import raise_if_faulty
 from backend_watcher.service.deliveries import Deliveries
+from backend_watcher.service.faces import Face, Inside, web_face
 from backend_watcher.service.observe import Figures
 from backend_watcher.service.reload import change
 from backend_watcher.service.remote import RemoteControl
 from backend_watcher.service.sources import look_before, other_source
+from backend_watcher.service.standing import standing
 from backend_watcher.service.steering import steer
 from backend_watcher.service.watcher import Watcher
+from backend_watcher.telemetry.health import Readiness, readiness
+from backend_watcher.telemetry.metrics import Metrics
+from backend_watcher.telemetry.several import Several
 from backend_watcher.threads import LoopThread
+from backend_watcher.version import __version__, is_compiled
 
 log = structlog.get_logger("watcher")
 
@@ -180,8 +186,12 @@ class _Supervisor:
         self._config = config
         self._plan = plan
         self._read_again = read_again
-        self._figures = Figures([subscription.name for subscription in plan.subscriptions])
-        self._continuous = Continuous(config, plan.journal, self._figures)
+        names = [subscription.name for subscription in plan.subscriptions]
+        self._figures = Figures(names)
+        self._metrics = Metrics(__version__, is_compiled())
+        self._metrics.know(names)
+        self._observer = Several([self._figures, self._metrics])
+        self._continuous = Continuous(config, plan.journal, self._observer)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
 
@@ -190,16 +200,20 @@ class _Supervisor:
         journal, figures = self._plan.journal, self._figures
         self._capture = self._make_capture()
         self._continuous.know(self._plan.subscriptions)
-        deliveries = Deliveries(journal, SystemClock(), figures, self._continuous.taken)
+        deliveries = Deliveries(journal, SystemClock(), self._observer, self._continuous.taken)
         control = RemoteControl(journal.path, lambda request: steer(journal, deliveries, request))
         announcer = Announcer(journal, self._plan.schema_functions, SystemClock())
         figures.on_schema_change.append(announcer.wake)
         announcing = LoopThread("watcher-schema", announcer.run)
+        web = self._make_web()
         state = "stopped"
         notes = asyncio.create_task(self._keep_notes(journal))
         try:
             await deliveries.run_these(self._plan.subscriptions)
             await control.open()
+            if web is not None:
+                await web.start()
+                log.info("answering over HTTP", host=self._config.web.host, port=self._config.web.port)
             announcing.start()
             self._continuous.start()
             self._capture.start()
@@ -211,6 +225,8 @@ class _Supervisor:
         finally:
             # In the order of the street: nothing comes in any more, then what came is delivered.
             await control.close()
+            if web is not None:
+                await web.stop()
             await self._continuous.stop()
             await self._capture.stop()
             await announcing.stop()
@@ -226,8 +242,22 @@ class _Supervisor:
     def _make_capture(self) -> LoopThread:
         settings, journal = self._plan.settings, self._plan.journal
         if isinstance(settings, LogicalSettings):
-            return LoopThread("capture", lambda: LogicalSource(settings, journal, self._figures).run())
-        return LoopThread("capture", lambda: other_source(settings, journal, self._figures).run())
+            return LoopThread("capture", lambda: LogicalSource(settings, journal, self._observer).run())
+        return LoopThread("capture", lambda: other_source(settings, journal, self._observer).run())
+
+    def _make_web(self) -> Face | None:
+        """Return what answers over HTTP, None where nobody wants it. Raises ConfigError."""
+        if not self._config.web.host:
+            return None
+        journal, figures = self._plan.journal, self._figures
+
+        async def metrics(accept: str) -> tuple[bytes, str]:
+            return self._metrics.text(accept, await standing(journal, list(figures.subscriptions)))
+
+        def ready() -> Readiness:
+            return readiness(figures.source, {name: one.state for name, one in figures.subscriptions.items()})
+
+        return web_face(self._config.web, Inside(metrics, ready))
 
     async def _until_the_end(self, deliveries: Deliveries) -> None:
         """Wait for a signal, or for capture to end with an error; read the settings again when asked to."""
@@ -260,9 +290,12 @@ class _Supervisor:
             return
         if changed.left:
             log.warning("a restart is needed for some settings", settings=changed.left)
-        self._config = replace(config, name=self._config.name, source=self._config.source, journal=self._config.journal)
+        kept = self._config
+        self._config = replace(config, name=kept.name, source=kept.source, journal=kept.journal, web=kept.web)
         self._plan = changed.plan
-        self._figures.know([subscription.name for subscription in changed.plan.subscriptions])
+        names = [subscription.name for subscription in changed.plan.subscriptions]
+        self._figures.know(names)
+        self._metrics.know(names)
         if changed.recapture:
             await self._capture.stop()
             self._capture = self._make_capture()

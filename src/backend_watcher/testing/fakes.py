@@ -187,6 +187,7 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.told: list[Told] = []
+        self.slots: list[tuple[int, int | None]] = []
         self._lock = threading.Lock()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
@@ -237,6 +238,10 @@ class RecordingObserver:
     def source_state(self, state: str, detail: str) -> None:
         """Keep it."""
         self._keep(SourceState(state, detail))
+
+    def slot_held(self, held_bytes: int, safe_bytes: int | None) -> None:
+        """Keep it apart: how often it is told says nothing."""
+        self.slots.append((held_bytes, safe_bytes))
 
     def schema_changed(self, change: SchemaChange) -> None:
         """Keep it."""

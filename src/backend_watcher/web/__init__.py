@@ -1,0 +1,1 @@
+"""The face over HTTP, of the watcher that runs."""
