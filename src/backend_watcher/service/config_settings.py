@@ -234,7 +234,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     watcher), so one without `__` counts only if it is nearly a setting's name.
     """
     known = {PREFIX + name.upper() for name in ("app", "name")}
-    tables = {"source": SourceSettings, "journal": JournalSettings, "web": WebSettings}
+    tables: dict[str, type[BaseModel]] = {"source": SourceSettings, "journal": JournalSettings, "web": WebSettings}
     for table, fields in tables.items():
         known |= {f"{PREFIX}{table}{BETWEEN}{name}".upper() for name in fields.model_fields}
     begins = tuple(f"{PREFIX}{table}{BETWEEN}".upper() for table in (*tables, "subscription"))
