@@ -22,6 +22,7 @@ from .shell import SECRET, Scene
 from .workload import Workload
 
 CHANGES = repeats(1_500, 50_000)
+LOAD_SECONDS_MAX = repeats(120, 420)
 ROWS = 10
 ITEMS = (3, 7)
 VERSIONS = repeats(5, 50)
@@ -58,7 +59,7 @@ def test_a_sink_that_names_what_failed(
         with scene.run() as running:
             running.wait_for_streaming(connection)
             with Workload(postgres.dsn, dice("partial").random()) as workload:
-                until(lambda: scene.count("tenths") > CHANGES, "the load")
+                until(lambda: scene.count("tenths") > CHANGES, "the load", LOAD_SECONDS_MAX)
                 workload.stop()
             facts = ledger.facts()
             until(lambda: scene.count("tenths") == len(facts), "the end")
