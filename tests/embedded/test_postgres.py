@@ -67,15 +67,18 @@ def test_settings_go_over_the_defaults_and_alter_system_over_both() -> None:
         assert ask(server, "SHOW wal_level") == "logical"
 
 
-def test_wrong_settings_are_an_error_with_the_line_of_the_log() -> None:
-    before = set(Path(tempfile.gettempdir()).glob("watcher-postgresql-*"))
+def test_wrong_settings_are_an_error_with_the_line_of_the_log(
+    public_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A place of its own: other tests have servers of theirs meanwhile.
+    monkeypatch.setattr(tempfile, "tempdir", str(public_dir))
     server = EmbeddedPostgres(settings={"no_such_thing": "1"})
     with pytest.raises(EmbeddedError, match='unrecognized configuration parameter "no_such_thing"'):
         server.start()
     with pytest.raises(EmbeddedError, match="not started"):
         _ = server.dsn
     assert not server.running
-    assert set(Path(tempfile.gettempdir()).glob("watcher-postgresql-*")) <= before
+    assert not list(public_dir.glob("watcher-postgresql-*"))
 
 
 def test_a_given_folder_is_the_same_server_next_time(public_dir: Path, way: Way) -> None:

@@ -58,7 +58,8 @@ def test_time_is_bounded(tmp_path: Path) -> None:
 def test_a_signal_that_is_ignored_is_followed_by_a_harder_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = run(DEAF, tmp_path / "log")
     assert child.wait_until(lambda: says_ready(tmp_path / "log"), 60)
-    monkeypatch.setattr(process, "STOP_SECONDS_MAX", 0.1)
+    # The second one may take a while to be obeyed, where others need the machine too.
+    monkeypatch.setattr(process, "STOP_SECONDS_MAX", 3.0)
     child.stop([SIGTERM, SIGINT])
     assert child.wait(60) == -SIGINT or child.wait(60) == 1
 
